@@ -1,0 +1,163 @@
+"""What a requirement kernel is given and what it fills: one signature for all policies.
+
+The loop calls a policy's kernels once per tick over a batch of accounts, through numba's
+first-class functions, so it is compiled once for every policy that will ever be written, and
+a user's own kernel compiles alone. A kernel never trades, never schedules, never allocates
+per account: it reads and fills the arrays below.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.errors import NumbaExperimentalFeatureWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backtest.instruments import InstrumentTable
+
+# First-class functions are the documented way to pass a compiled callback; numba marks the
+# feature experimental on every use.
+warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
+
+KERNEL_SLOTS = 4
+"""A requirement is a base kernel and up to three add-ons; unused slots hold `no_requirement`."""
+PROTOCOL_FUND_USD = 0
+PROTOCOL_OPEN_NOTIONAL_USD = 1
+"""Column of ``protocol`` for asset 0; asset ``a`` is at ``PROTOCOL_OPEN_NOTIONAL_USD + a``."""
+
+
+class Market(NamedTuple):
+    """The market as the venue knows it now; ``I`` instruments, ``A`` assets.
+
+    The first seven arrays are the instrument table. Of the others, the rows of instruments
+    that no account of the batch holds are stale and must not be read.
+    """
+
+    asset: np.ndarray  # (I,) int32
+    kind: np.ndarray  # (I,) int8, PERPETUAL or OPTION
+    inverse: np.ndarray  # (I,) int8
+    contract_size: np.ndarray  # (I,) float64
+    strike: np.ndarray  # (I,) float64, USD
+    is_call: np.ndarray  # (I,) int8
+    tick: np.ndarray  # (1,) int64, changes whenever anything below does
+    index: np.ndarray  # (A,) float64, USD
+    mark: np.ndarray  # (A,) float64, USD
+    value_usd: np.ndarray  # (I,) float64, unit value in USD, signed for inverse perpetuals
+    notional_usd: np.ndarray  # (I,) float64, underlying notional of one contract
+    forward: np.ndarray  # (I,) float64, USD; the mark for perpetuals
+    sigma: np.ndarray  # (I,) float64, annualised; 0 for perpetuals
+    years: np.ndarray  # (I,) float64 to expiry; 0 for perpetuals
+    protocol: np.ndarray  # (1 + A,) float64: fund in USD, open notional per asset in USD
+
+
+class Holdings(NamedTuple):
+    """Open positions: account ``a`` holds slots ``start[a] .. start[a] + count[a]``."""
+
+    start: np.ndarray  # (N,) int64
+    count: np.ndarray  # (N,) int64
+    instrument: np.ndarray  # (slots,) int64
+    quantity: np.ndarray  # (slots,) float64, signed contracts
+
+
+class Requirement(NamedTuple):
+    """What a kernel fills, in USD against the account's whole equity (option value included)."""
+
+    initial: np.ndarray  # (N,) float64
+    maintenance: np.ndarray  # (N,) float64
+    worst_scenario: np.ndarray  # (N,) int64, -1 where the kernel has no scenarios
+
+
+class KernelInput(NamedTuple):
+    """One kernel's numbers: the posted parameters, its constants and its own scratch."""
+
+    parameters: np.ndarray  # (P,) float64, the row in force now
+    constants: np.ndarray  # (C,) float64, the same all along the replay
+    scratch: np.ndarray  # (I, K) float64, whatever the kernel keeps per instrument
+    scratch_tick: np.ndarray  # (I,) int64, the tick each scratch row belongs to
+
+
+def _array(dtype: Any, readonly: bool = False, ndim: int = 1) -> types.Array:
+    return types.Array(dtype, ndim, "C", readonly=readonly)
+
+
+_F8 = _array(types.float64)
+_I8 = _array(types.int64)
+
+MARKET_TYPE = types.NamedTuple(
+    (
+        _array(types.int32, True),
+        _array(types.int8, True),
+        _array(types.int8, True),
+        _array(types.float64, True),
+        _array(types.float64, True),
+        _array(types.int8, True),
+        _I8,
+        *[_F8] * 8,
+    ),
+    Market,
+)
+HOLDINGS_TYPE = types.NamedTuple((_I8, _I8, _I8, _F8), Holdings)
+REQUIREMENT_TYPE = types.NamedTuple((_F8, _F8, _I8), Requirement)
+KERNEL_INPUT_TYPE = types.NamedTuple(
+    (_F8, _array(types.float64, True), _array(types.float64, ndim=2), _I8), KernelInput
+)
+KERNEL_SIGNATURE = types.void(
+    KERNEL_INPUT_TYPE, MARKET_TYPE, HOLDINGS_TYPE, _I8, REQUIREMENT_TYPE
+)
+"""``kernel(given, market, holdings, accounts, requirement)``.
+
+``accounts`` lists the rows to fill. A base kernel **sets** ``initial``, ``maintenance`` and
+``worst_scenario`` of each; an add-on **adds** to the first two.
+"""
+KERNELS_TYPE = types.UniTuple(types.FunctionType(KERNEL_SIGNATURE), KERNEL_SLOTS)
+
+
+def requirement_kernel(function: Callable[..., None]) -> Any:
+    """Compile a requirement kernel with the one signature that the loop calls.
+
+    Strict IEEE arithmetic (no contraction) keeps it equal, bit for bit, to its plain-Python
+    form; ``error_model="numpy"`` lets LLVM vectorise divisions.
+    """
+    return numba.njit(KERNEL_SIGNATURE, cache=True, error_model="numpy", nogil=True)(function)
+
+
+@requirement_kernel
+def no_requirement(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    accounts: np.ndarray,
+    requirement: Requirement,
+) -> None:
+    """Fill an unused slot: nothing is added."""
+
+
+def empty_market(table: InstrumentTable, assets: int) -> Market:
+    """Allocate a market over an instrument table, to be filled by the loop."""
+    count = len(table)
+    return Market(
+        table.asset,
+        table.kind,
+        table.inverse,
+        table.contract_size,
+        table.strike,
+        table.is_call,
+        np.full(1, -1, np.int64),
+        np.zeros(assets),
+        np.zeros(assets),
+        *(np.zeros(count) for _ in range(5)),
+        np.zeros(1 + assets),
+    )
+
+
+def empty_requirement(accounts: int) -> Requirement:
+    """Allocate a requirement for ``N`` accounts."""
+    return Requirement(
+        np.zeros(accounts), np.zeros(accounts), np.full(accounts, -1, np.int64)
+    )
