@@ -1,0 +1,147 @@
+"""Quality rules: which rows are refused, and the sentence that says why.
+
+A rule is a SQL predicate that is true for a bad row, and its reason. Rules run inside DuckDB
+over a staged relation that has the feed's columns plus ``row_number``, so a million rows are
+judged in a fraction of a second. Nothing is repaired: a bad row stops the import, or goes to
+the quarantine table with its number, its reason and its raw text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from data_ingest.schema import CANDLES, CHAIN, DEPTH, FUNDING, OPTION_TRADES, FeedTable
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A predicate that is true for a bad row, and the reason given to the user."""
+
+    bad: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One refused row: its 1-based number in the source, and why."""
+
+    row_number: int
+    reason: str
+
+
+def _required(*columns: str) -> list[Rule]:
+    return [
+        Rule(
+            f"{column} IS NULL OR NOT isfinite({column})",
+            f"{column} is missing or not a number",
+        )
+        for column in columns
+    ]
+
+
+def _positive(*columns: str) -> list[Rule]:
+    return [Rule(f"{column} <= 0", f"{column} is not positive") for column in columns]
+
+
+def _not_negative(*columns: str) -> list[Rule]:
+    return [Rule(f"{column} < 0", f"{column} is negative") for column in columns]
+
+
+def _present(*columns: str) -> list[Rule]:
+    return [Rule(f"{column} IS NULL", f"{column} is missing or not a time") for column in columns]
+
+
+RULES: dict[str, list[Rule]] = {
+    CANDLES.name: [
+        *_present("open_ms"),
+        *_required("open", "high", "low", "close"),
+        *_positive("open", "high", "low", "close"),
+        Rule("high < low", "high is below low"),
+        Rule("high < greatest(open, close)", "high is below open or close"),
+        Rule("low > least(open, close)", "low is above open or close"),
+        *_not_negative("volume_base", "volume_usd"),
+        Rule("open_ms % timeframe_ms <> 0", "the bar does not open on its timeframe's grid"),
+    ],
+    FUNDING.name: [
+        *_present("ts_ms"),
+        *_required("rate"),
+        # No venue has charged a quarter of notional in one interval: such a number is a percent.
+        Rule("abs(rate) > 0.25", "rate is above 25 % per interval; is it in percent?"),
+        *_positive("index_price"),
+    ],
+    CHAIN.name: [
+        *_present("ts_ms", "expiry_ms"),
+        *_required("strike", "mark_coin", "mark_iv", "forward_price", "index_price"),
+        *_positive("strike", "mark_iv", "forward_price", "index_price"),
+        Rule("mark_iv > 10", "mark_iv is above 1000 %; is it in percent?"),
+        *_not_negative("mark_coin", "bid_coin", "ask_coin", "open_interest", "volume_24h"),
+        Rule("bid_coin > ask_coin", "bid is above ask"),
+        Rule("expiry_ms <= ts_ms", "the option's expiry precedes its mark"),
+        Rule("is_call IS NULL", "the option is neither a call nor a put"),
+    ],
+    OPTION_TRADES.name: [
+        *_present("ts_ms"),
+        *_required("price_coin", "amount", "index_price"),
+        *_positive("price_coin", "amount", "index_price"),
+        *_not_negative("iv"),
+        Rule("side NOT IN ('buy', 'sell')", "side is neither buy nor sell"),
+    ],
+    DEPTH.name: [
+        *_present("ts_ms"),
+        *_required("mid_price", "bid_depth_usd", "ask_depth_usd"),
+        *_positive("mid_price"),
+        *_not_negative("bid_depth_usd", "ask_depth_usd"),
+    ],
+}
+
+
+def bad_rows(cursor: duckdb.DuckDBPyConnection, table: FeedTable, relation: str) -> list[BadRow]:
+    """Judge a staged relation; each bad row appears once, with its first reason.
+
+    Parameters
+    ----------
+    cursor : duckdb.DuckDBPyConnection
+        The connection that holds the relation.
+    table : FeedTable
+        Whose rules apply.
+    relation : str
+        Name of a table with the feed's columns and ``row_number``.
+    """
+    cases = " ".join(f"WHEN {rule.bad} THEN '{_quoted(rule.reason)}'" for rule in RULES[table.name])
+    judged = cursor.execute(
+        f"SELECT row_number, reason FROM (SELECT row_number, CASE {cases} END AS reason "
+        f"FROM {relation}) WHERE reason IS NOT NULL ORDER BY row_number"
+    ).fetchall()
+    found = [BadRow(int(number), str(reason)) for number, reason in judged]
+    return sorted(
+        [*found, *_contradictions(cursor, table, relation, {row.row_number for row in found})],
+        key=lambda row: row.row_number,
+    )
+
+
+def _contradictions(
+    cursor: duckdb.DuckDBPyConnection, table: FeedTable, relation: str, known: set[int]
+) -> list[BadRow]:
+    """Find rows that share a natural key and differ in value; identical repeats are harmless."""
+    key = ", ".join(table.key)
+    values = ", ".join(table.values)
+    repeated = cursor.execute(
+        f"SELECT unnest(numbers), first_row FROM (SELECT list(row_number) AS numbers, "
+        f"min(row_number) AS first_row, count(DISTINCT ({values})) AS versions "
+        f"FROM {relation} GROUP BY {key} HAVING count(*) > 1) WHERE versions > 1"
+    ).fetchall()
+    return [
+        BadRow(int(number), f"repeats the key of row {first} with other values")
+        if number != first
+        else BadRow(int(number), "another row repeats this key with other values")
+        for number, first in repeated
+        if number not in known
+    ]
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,346 @@
+"""The store: one DuckDB file with every observation, its provenance and its coverage.
+
+Rows have natural keys and arrive by upsert, in the same transaction as the batch that brought
+them and the coverage they complete. Whatever fails, what was committed before stays.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import duckdb
+import numpy as np
+
+from backtest.errors import DataError
+from data_ingest.coverage import LedgerKey, Window, covered, mark_complete, subtract
+from data_ingest.schema import (
+    FEED_TABLES,
+    LEDGER_TABLES,
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    FeedTable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    import pyarrow as pa
+
+Conflict = Literal["refuse", "keep", "replace"]
+
+SAME_VALUE_RELATIVE = 1e-9
+"""Two floats this close are one measurement written twice (a percent divided by 100, say)."""
+
+
+class StoreError(DataError):
+    """A store that cannot be opened, read or written."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Where a batch of rows came from.
+
+    Parameters
+    ----------
+    key : LedgerKey
+        Exchange, market, feed and timeframe of the rows.
+    source : str
+        File name or web address.
+    source_sha256 : str or None
+        Digest of the file; None for an exchange's answer.
+    client : str or None
+        Software that fetched it, with its version.
+    is_synthetic : bool
+        True for simulated markets.
+    """
+
+    key: LedgerKey
+    source: str
+    source_sha256: str | None = None
+    client: str | None = None
+    is_synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """Row counts of one upsert; rows that were stored already are in neither count."""
+
+    read: int
+    added: int
+    replaced: int
+
+
+class DataStore:
+    """One open store; use it as a context manager.
+
+    Parameters
+    ----------
+    path : pathlib.Path or str
+        The DuckDB file. Its folder must exist; the file is created unless ``read_only``.
+    read_only : bool
+        Open without the right to write; several processes may then read at once.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, locked, not a store, empty while ``read_only``, or newer than
+        this program.
+    """
+
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._connection = _connect(self.path, read_only)
+        try:
+            self._prepare(read_only)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the open store."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the file, and its lock, for other processes."""
+        self._connection.close()
+
+    def _prepare(self, read_only: bool) -> None:
+        tables = {
+            row[0]
+            for row in self._connection.execute(
+                "SELECT table_name FROM information_schema.tables"
+            ).fetchall()
+        }
+        if tables and "schema_version" not in tables:
+            raise StoreError(f"{self.path} is a DuckDB file but not a remargin store.")
+        if not tables and read_only:
+            raise StoreError(f"the store {self.path} is empty; import or pull data first.")
+        version = self._version() if tables else SCHEMA_VERSION
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"the store {self.path} has schema version {version}, newer than "
+                f"{SCHEMA_VERSION}, the newest this program knows; update remargin."
+            )
+        if read_only:
+            if version < SCHEMA_VERSION:
+                raise StoreError(
+                    f"the store {self.path} has schema version {version}; open it once for "
+                    f"writing to bring it to {SCHEMA_VERSION}."
+                )
+            return
+        with self.transaction() as cursor:
+            for statement in filter(str.strip, LEDGER_TABLES.split(";")):
+                cursor.execute(statement)
+            for table in FEED_TABLES:
+                cursor.execute(table.create_sql)
+            for old in range(version, SCHEMA_VERSION):
+                for statement in MIGRATIONS[old]:
+                    cursor.execute(statement)
+            if not tables or version < SCHEMA_VERSION:
+                cursor.execute(
+                    "INSERT INTO schema_version VALUES (?, ?)", [SCHEMA_VERSION, _now_ms()]
+                )
+
+    def _version(self) -> int:
+        row = self._connection.execute("SELECT max(version) FROM schema_version").fetchone()
+        return int(row[0]) if row and row[0] is not None else SCHEMA_VERSION
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Run statements that are stored together or not at all."""
+        cursor = self._connection
+        cursor.execute("BEGIN TRANSACTION")
+        try:
+            yield cursor
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+        cursor.execute("COMMIT")
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The open connection, for staging tables of this process."""
+        return self._connection
+
+    def columns(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
+        """Run a query and return its columns as arrays; NULL numbers arrive as NaN."""
+        result = self._connection.execute(sql, list(parameters)).fetchnumpy()
+        return {
+            name: values.filled(np.nan)
+            if isinstance(values, np.ma.MaskedArray) and values.dtype.kind == "f"
+            else np.asarray(values)
+            for name, values in result.items()
+        }
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a query and return its rows."""
+        return self._connection.execute(sql, list(parameters)).fetchall()
+
+    def missing(self, key: LedgerKey, window: Window) -> list[Window]:
+        """Return the parts of a window that are not yet complete."""
+        return subtract(window, covered(self._connection, key))
+
+    def covered(self, key: LedgerKey) -> list[Window]:
+        """Return the complete windows of a key."""
+        return covered(self._connection, key)
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing was ever imported or pulled."""
+        return not self.rows("SELECT 1 FROM batches LIMIT 1")
+
+    def write(
+        self,
+        table: FeedTable,
+        rows: pa.Table,
+        batch: Batch,
+        complete: Sequence[Window] = (),
+        on_conflict: Conflict = "replace",
+    ) -> WriteResult:
+        """Upsert rows and vouch for windows, in one transaction.
+
+        Parameters
+        ----------
+        table : FeedTable
+            Where the rows go.
+        rows : pyarrow.Table
+            All columns of the table, keys unique.
+        batch : Batch
+            Their provenance.
+        complete : sequence of (int, int)
+            Windows that are complete once these rows are stored.
+        on_conflict : {"refuse", "keep", "replace"}
+            What to do where a key is stored already with another value.
+        """
+        self._connection.register("incoming_rows", rows)
+        try:
+            with self.transaction() as cursor:
+                return self.upsert(cursor, table, "incoming_rows", batch, complete, on_conflict)
+        finally:
+            self._connection.unregister("incoming_rows")
+
+    def upsert(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        table: FeedTable,
+        relation: str,
+        batch: Batch,
+        complete: Sequence[Window] = (),
+        on_conflict: Conflict = "refuse",
+        quarantined: int = 0,
+    ) -> WriteResult:
+        """Upsert a relation of this connection inside an open transaction; see `write`."""
+        self._refuse_mixing(cursor, batch)
+        join = " AND ".join(f"new.{column} = old.{column}" for column in table.key)
+        differs = " OR ".join(_differs(name, kind) for name, kind in table.values.items())
+        joined = f"FROM {relation} new JOIN {table.name} old ON {join}"
+        read = _count(cursor, f"SELECT count(*) FROM {relation}")
+        known = _count(cursor, f"SELECT count(*) {joined}")
+        changed = _count(cursor, f"SELECT count(*) {joined} WHERE {differs}") if known else 0
+        if changed and on_conflict == "refuse":
+            self._raise_conflict(cursor, table, f"{joined} WHERE {differs}", changed, batch)
+        replaced = changed if on_conflict == "replace" else 0
+        batch_id = _count(
+            cursor,
+            "INSERT INTO batches (exchange, market, feed, timeframe_ms, source, source_sha256, "
+            "retrieved_at_ms, client, is_synthetic, rows_read, rows_added, rows_replaced, "
+            "rows_quarantined) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING batch_id",
+            [*batch.key.values, batch.source, batch.source_sha256, _now_ms(), batch.client,
+             batch.is_synthetic, read, read - known, replaced, quarantined],
+        )  # fmt: skip
+        names = ", ".join(table.columns)
+        if replaced:
+            assignments = ", ".join(f"{name} = new.{name}" for name in table.values)
+            cursor.execute(
+                f"UPDATE {table.name} AS old SET {assignments}, batch_id = {batch_id} "
+                f"FROM {relation} new WHERE {join} AND ({differs})"
+            )
+        cursor.execute(
+            f"INSERT INTO {table.name} ({names}, batch_id) SELECT {names}, {batch_id} "
+            f"FROM {relation} ON CONFLICT DO NOTHING"
+        )
+        mark_complete(cursor, batch.key, complete)
+        return WriteResult(read=read, added=read - known, replaced=replaced)
+
+    def _refuse_mixing(self, cursor: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+        other = cursor.execute(
+            "SELECT source FROM batches WHERE is_synthetic <> ? LIMIT 1", [batch.is_synthetic]
+        ).fetchone()
+        if other:
+            held, offered = ("real", "simulated") if batch.is_synthetic else ("simulated", "real")
+            raise StoreError(
+                f"the store {self.path} holds {held} data (from {other[0]}); {offered} data "
+                f"needs a store of its own."
+            )
+
+    def _raise_conflict(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        table: FeedTable,
+        joined: str,
+        changed: int,
+        batch: Batch,
+    ) -> None:
+        key, values = list(table.key), list(table.values)
+        chosen = [f"new.{name}" for name in key + values] + [f"old.{name}" for name in values]
+        first = cursor.execute(
+            f"SELECT {', '.join(chosen)} {joined} ORDER BY ALL LIMIT 1"
+        ).fetchone()
+        assert first is not None
+        new, old = first[len(key) : len(key) + len(values)], first[len(key) + len(values) :]
+        column = next(i for i, pair in enumerate(zip(new, old, strict=True)) if pair[0] != pair[1])
+        where = ", ".join(f"{name} {value}" for name, value in zip(key, first, strict=False))
+        raise StoreError(
+            f"{batch.source}: {values[column]} {new[column]!r} contradicts {old[column]!r}, "
+            f"already stored for {where} ({changed} such rows); set on_conflict to keep or replace."
+        )
+
+
+def _connect(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
+    if read_only and not path.exists():
+        raise StoreError(f"there is no store at {path}; import or pull data first.")
+    if not path.parent.exists():
+        raise StoreError(f"the folder {path.parent} for the store {path.name} does not exist.")
+    try:
+        return duckdb.connect(str(path), read_only=read_only)
+    except duckdb.ConnectionException as error:
+        raise StoreError(f"the store {path} is already open in this process.") from error
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise StoreError(
+                f"the store {path} is in use by another process; wait for it or close it."
+            ) from error
+        raise StoreError(f"{path} is not a readable DuckDB file.") from error
+    except duckdb.Error as error:
+        raise StoreError(f"{path} cannot be opened as a store: {error}") from error
+
+
+def _differs(name: str, kind: str) -> str:
+    if kind != "DOUBLE":
+        return f"new.{name} IS DISTINCT FROM old.{name}"
+    # NaN equals NaN in DuckDB, and NULL is handled by the first test.
+    near = f"abs(new.{name} - old.{name}) <= {SAME_VALUE_RELATIVE} * abs(old.{name})"
+    return f"(new.{name} IS DISTINCT FROM old.{name} AND NOT coalesce({near}, false))"
+
+
+def _count(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> int:
+    row = cursor.execute(sql, list(parameters)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
