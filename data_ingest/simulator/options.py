@@ -144,7 +144,8 @@ class OptionListing:
         half = self.surface.half_spread(ts_ms, expiry_ms, strike)
         quoted = np.maximum(volatility + shift * half, 0.05)
         raw = black_76_coin(forward, strike, quoted * root_years, is_call)
-        price = np.round(np.maximum(np.round(raw / 1e-4), 1.0) * 1e-4, 4)
+        tick = option_tick(raw)
+        price = np.round(np.maximum(np.round(raw / tick), 1.0) * tick, 4)
         iv = implied_deviation(price, forward, strike, is_call) / root_years
         # A print rounded to intrinsic value has no implied volatility; it is not printed.
         kept = np.isfinite(iv)
@@ -190,6 +191,11 @@ class OptionListing:
                 low = int(np.ceil(spot * np.exp(-width) / step))
                 high = int(np.floor(spot * np.exp(width) / step))
                 yield listed_ms, expiry_ms, [round(n * step, 4) for n in range(low, high + 1)]
+
+
+def option_tick(price_coin: Floats) -> Floats:
+    """Return the price step: 0.0001 coin, five times that from 0.005 coin on."""
+    return np.where(price_coin < 0.005, 0.0001, 0.0005)
 
 
 def expiry_calendar(rule: SurfaceParameters, at_ms: int) -> dict[int, str]:
