@@ -8,12 +8,23 @@ the quarantine table with its number, its reason and its raw text.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from data_ingest.schema import CANDLES, CHAIN, DEPTH, FUNDING, OPTION_TRADES, FeedTable
+from data_ingest.schema import (
+    CANDLES,
+    CHAIN,
+    DEPTH,
+    FUNDING,
+    INSTRUMENTS,
+    OPTION_TRADES,
+    FeedTable,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import duckdb
 
 
@@ -74,14 +85,12 @@ RULES: dict[str, list[Rule]] = {
         *_positive("index_price"),
     ],
     CHAIN.name: [
-        *_present("ts_ms", "expiry_ms"),
-        *_required("strike", "mark_coin", "mark_iv", "forward_price", "index_price"),
-        *_positive("strike", "mark_iv", "forward_price", "index_price"),
+        *_present("ts_ms"),
+        *_required("mark_coin", "mark_iv", "forward_price", "index_price"),
+        *_positive("mark_iv", "forward_price", "index_price"),
         Rule("mark_iv > 10", "mark_iv is above 1000 %; is it in percent?"),
         *_not_negative("mark_coin", "bid_coin", "ask_coin", "open_interest", "volume_24h"),
         Rule("bid_coin > ask_coin", "bid is above ask"),
-        Rule("expiry_ms <= ts_ms", "the option's expiry precedes its mark"),
-        Rule("is_call IS NULL", "the option is neither a call nor a put"),
     ],
     OPTION_TRADES.name: [
         *_present("ts_ms"),
@@ -89,6 +98,15 @@ RULES: dict[str, list[Rule]] = {
         *_positive("price_coin", "amount", "index_price"),
         *_not_negative("iv"),
         Rule("side NOT IN ('buy', 'sell')", "side is neither buy nor sell"),
+    ],
+    INSTRUMENTS.name: [
+        *_required("contract_size"),
+        *_positive("contract_size", "strike"),
+        Rule(
+            "kind = 'option' AND (strike IS NULL OR is_call IS NULL OR expiry_ms IS NULL)",
+            "the option lacks its strike, type or expiry",
+        ),
+        Rule("expiry_ms <= listed_ms", "the instrument expires before it is listed"),
     ],
     DEPTH.name: [
         *_present("ts_ms"),
@@ -99,7 +117,22 @@ RULES: dict[str, list[Rule]] = {
 }
 
 
-def bad_rows(cursor: duckdb.DuckDBPyConnection, table: FeedTable, relation: str) -> list[BadRow]:
+CHAIN_INSTRUMENT_RULES = [
+    *_present("expiry_ms"),
+    *_required("strike"),
+    *_positive("strike"),
+    Rule("expiry_ms <= ts_ms", "the option's expiry precedes its mark"),
+    Rule("is_call IS NULL", "the option is neither a call nor a put"),
+]
+"""For recorded chains, whose rows carry the terms of their instrument."""
+
+
+def bad_rows(
+    cursor: duckdb.DuckDBPyConnection,
+    table: FeedTable,
+    relation: str,
+    extra_rules: Sequence[Rule] = (),
+) -> list[BadRow]:
     """Judge a staged relation; each bad row appears once, with its first reason.
 
     Parameters
@@ -110,8 +143,11 @@ def bad_rows(cursor: duckdb.DuckDBPyConnection, table: FeedTable, relation: str)
         Whose rules apply.
     relation : str
         Name of a table with the feed's columns and ``row_number``.
+    extra_rules : sequence of Rule
+        Rules over further columns of the relation.
     """
-    cases = " ".join(f"WHEN {rule.bad} THEN '{_quoted(rule.reason)}'" for rule in RULES[table.name])
+    rules = [*RULES[table.name], *extra_rules]
+    cases = " ".join(f"WHEN {rule.bad} THEN '{_quoted(rule.reason)}'" for rule in rules)
     judged = cursor.execute(
         f"SELECT row_number, reason FROM (SELECT row_number, CASE {cases} END AS reason "
         f"FROM {relation}) WHERE reason IS NOT NULL ORDER BY row_number"
@@ -121,6 +157,28 @@ def bad_rows(cursor: duckdb.DuckDBPyConnection, table: FeedTable, relation: str)
         [*found, *_contradictions(cursor, table, relation, {row.row_number for row in found})],
         key=lambda row: row.row_number,
     )
+
+
+def put_aside(
+    cursor: duckdb.DuckDBPyConnection,
+    table: FeedTable,
+    source: str,
+    refused: Sequence[BadRow],
+    raw: str,
+    staged: str,
+) -> None:
+    """Move refused rows from a staged relation to the quarantine table, with their raw text."""
+    cursor.execute("CREATE OR REPLACE TEMP TABLE refused (row_number BIGINT, reason VARCHAR)")
+    cursor.execute(
+        "INSERT INTO refused SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[])",
+        [[row.row_number for row in refused], [row.reason for row in refused]],
+    )
+    cursor.execute(
+        f"INSERT INTO quarantine SELECT ?, ?, row_number, reason, to_json({raw})::VARCHAR, ? "
+        f"FROM refused JOIN {raw} USING (row_number) ON CONFLICT DO NOTHING",
+        [table.name, source, time.time_ns() // 1_000_000],
+    )
+    cursor.execute(f"DELETE FROM {staged} WHERE row_number IN (SELECT row_number FROM refused)")
 
 
 def _contradictions(

@@ -7,7 +7,6 @@ its sha256, its coverage and, on request, its quarantined rows.
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,8 @@ import duckdb
 import numpy as np
 
 from backtest.errors import DataError, nearest
-from data_ingest.coverage import LedgerKey, Window, mark_complete, runs
-from data_ingest.quality import BadRow, bad_rows
+from data_ingest.coverage import LedgerKey, Window, runs
+from data_ingest.quality import CHAIN_INSTRUMENT_RULES, bad_rows, put_aside
 from data_ingest.schema import CANDLES, CHAIN, FUNDING, INSTRUMENTS, OPTION_TRADES, FeedTable
 from data_ingest.store import Batch, DataStore
 
@@ -129,7 +128,8 @@ def _import_file(
         f"CREATE OR REPLACE TEMP TABLE staged AS SELECT row_number, "
         f"{_mapped(group, mapping.exchange, source.symbol)} FROM raw_rows"
     )
-    refused = bad_rows(connection, table, "staged")
+    terms = CHAIN_INSTRUMENT_RULES if table is CHAIN else ()
+    refused = bad_rows(connection, table, "staged", terms)
     if refused and not aside:
         more = f" ({len(refused)} such rows in all)" if len(refused) > 1 else ""
         raise DataError(
@@ -138,7 +138,7 @@ def _import_file(
         )
     with store.transaction() as cursor:
         if refused:
-            _put_aside(cursor, table, source, refused)
+            put_aside(cursor, table, source.label, refused, "raw_rows", "staged")
         cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE accepted AS SELECT DISTINCT ON "
             f"({', '.join(table.key)}) * EXCLUDE (row_number) FROM staged ORDER BY row_number"
@@ -159,11 +159,10 @@ def _import_file(
             table,
             "accepted",
             batch,
+            windows,
             on_conflict=mapping.on_conflict,
             quarantined=len(refused),
         )
-        for key, complete in windows.items():
-            mark_complete(cursor, key, complete)
     return ImportReport(
         source.label, label.feed, label.market, result.read, result.added, result.replaced,
         len(refused), tuple(window for each in windows.values() for window in each),
@@ -259,22 +258,6 @@ def _value(name: str, group: FileGroup) -> str:
     return number if source.unit == "one" else f"({number}) * {_SCALE[source.unit]}"
 
 
-def _put_aside(
-    cursor: duckdb.DuckDBPyConnection, table: FeedTable, source: _SourceFile, refused: list[BadRow]
-) -> None:
-    cursor.execute("CREATE OR REPLACE TEMP TABLE refused (row_number BIGINT, reason VARCHAR)")
-    cursor.execute(
-        "INSERT INTO refused SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[])",
-        [[row.row_number for row in refused], [row.reason for row in refused]],
-    )
-    cursor.execute(
-        "INSERT INTO quarantine SELECT ?, ?, row_number, reason, to_json(raw_rows)::VARCHAR, ? "
-        "FROM refused JOIN raw_rows USING (row_number) ON CONFLICT DO NOTHING",
-        [table.name, source.label, time.time_ns() // 1_000_000],
-    )
-    cursor.execute("DELETE FROM staged WHERE row_number IN (SELECT row_number FROM refused)")
-
-
 def _ledger_feed(group: FileGroup) -> str:
     return f"{group.kind}_candles" if group.feed == "candles" else group.feed
 
@@ -336,7 +319,7 @@ def _write_instruments(
             f"{batch.source}: rows of {contradictory[0]} disagree on its strike, expiry or type."
         )
     key = LedgerKey(mapping.exchange, batch.key.market, INSTRUMENTS.name)
-    # What an exchange said of an instrument (its listing, its symbol) outranks what a chain implies.
+    # What an exchange said of an instrument outranks what a chain implies.
     store.upsert(
         cursor,
         INSTRUMENTS,

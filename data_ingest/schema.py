@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS coverage (
 CREATE TABLE IF NOT EXISTS quarantine (
     feed VARCHAR NOT NULL, source VARCHAR NOT NULL, row_number BIGINT NOT NULL,
     reason VARCHAR NOT NULL, raw_json VARCHAR NOT NULL, quarantined_at_ms BIGINT NOT NULL,
-    PRIMARY KEY (source, row_number, reason));
+    PRIMARY KEY (source, row_number, reason, raw_json));
 """
 
 

@@ -26,10 +26,9 @@ from data_ingest.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-    import pyarrow as pa
 
 Conflict = Literal["refuse", "keep", "replace"]
 
@@ -202,47 +201,40 @@ class DataStore:
         """Tell whether nothing was ever imported or pulled."""
         return not self.rows("SELECT 1 FROM batches LIMIT 1")
 
-    def write(
-        self,
-        table: FeedTable,
-        rows: pa.Table,
-        batch: Batch,
-        complete: Sequence[Window] = (),
-        on_conflict: Conflict = "replace",
-    ) -> WriteResult:
-        """Upsert rows and vouch for windows, in one transaction.
-
-        Parameters
-        ----------
-        table : FeedTable
-            Where the rows go.
-        rows : pyarrow.Table
-            All columns of the table, keys unique.
-        batch : Batch
-            Their provenance.
-        complete : sequence of (int, int)
-            Windows that are complete once these rows are stored.
-        on_conflict : {"refuse", "keep", "replace"}
-            What to do where a key is stored already with another value.
-        """
-        self._connection.register("incoming_rows", rows)
-        try:
-            with self.transaction() as cursor:
-                return self.upsert(cursor, table, "incoming_rows", batch, complete, on_conflict)
-        finally:
-            self._connection.unregister("incoming_rows")
-
     def upsert(
         self,
         cursor: duckdb.DuckDBPyConnection,
         table: FeedTable,
         relation: str,
         batch: Batch,
-        complete: Sequence[Window] = (),
+        complete: Mapping[LedgerKey, Sequence[Window]] | None = None,
         on_conflict: Conflict = "refuse",
         quarantined: int = 0,
     ) -> WriteResult:
-        """Upsert a relation of this connection inside an open transaction; see `write`."""
+        """Upsert rows and vouch for windows, inside an open transaction.
+
+        Parameters
+        ----------
+        cursor : duckdb.DuckDBPyConnection
+            From `transaction`.
+        table : FeedTable
+            Where the rows go.
+        relation : str
+            A temporary table with all columns of ``table``, keys unique.
+        batch : Batch
+            Their provenance.
+        complete : mapping of LedgerKey to windows
+            What is complete once these rows are stored.
+        on_conflict : {"refuse", "keep", "replace"}
+            What to do where a key is stored already with another value.
+        quarantined : int
+            How many rows of the source were put aside.
+
+        Raises
+        ------
+        StoreError
+            If a value contradicts a stored one under ``"refuse"``, or simulated data meets real.
+        """
         self._refuse_mixing(cursor, batch)
         join = " AND ".join(f"new.{column} = old.{column}" for column in table.key)
         differs = " OR ".join(_differs(name, kind) for name, kind in table.values.items())
@@ -272,7 +264,8 @@ class DataStore:
             f"INSERT INTO {table.name} ({names}, batch_id) SELECT {names}, {batch_id} "
             f"FROM {relation} ON CONFLICT DO NOTHING"
         )
-        mark_complete(cursor, batch.key, complete)
+        for key, windows in (complete or {}).items():
+            mark_complete(cursor, key, windows)
         return WriteResult(read=read, added=read - known, replaced=replaced)
 
     def _refuse_mixing(self, cursor: duckdb.DuckDBPyConnection, batch: Batch) -> None:

@@ -1,0 +1,94 @@
+"""How each exchange names its markets, and what its perpetuals settle in by convention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True)
+class ExchangeConvention:
+    """One exchange's habits.
+
+    Parameters
+    ----------
+    home : str
+        Address written into provenance.
+    perpetual : str
+        Symbol of the perpetual, with ``{asset}`` for its asset.
+    settlement : {"linear", "inverse"}
+        How that perpetual settles.
+    contract_size : dict of str to float
+        Per asset; the entry ``""`` is for all others. Coins, or US dollars where inverse.
+    candle_kinds : tuple of str
+        Prices that the exchange has candles of.
+    candles_per_page, hours_per_funding_page : int
+        Most that one request may ask for.
+    funding_interval_ms : int
+        Longest regular step between funding rows.
+    """
+
+    home: str
+    perpetual: str
+    settlement: str
+    contract_size: dict[str, float]
+    candle_kinds: tuple[str, ...]
+    candles_per_page: int
+    hours_per_funding_page: int
+    funding_interval_ms: int
+
+
+EXCHANGES = {
+    "binanceusdm": ExchangeConvention(
+        home="https://fapi.binance.com",
+        perpetual="{asset}/USDT:USDT",
+        settlement="linear",
+        contract_size={"": 1.0},
+        candle_kinds=("trade", "mark", "index"),
+        candles_per_page=1000,
+        # A thousand rows hold a thousand hours even of a market that pays hourly.
+        hours_per_funding_page=1000,
+        funding_interval_ms=8 * 3_600_000,
+    ),
+    "deribit": ExchangeConvention(
+        home="https://www.deribit.com",
+        perpetual="{asset}/USD:{asset}",
+        settlement="inverse",
+        contract_size={"BTC": 10.0, "": 1.0},
+        candle_kinds=("trade",),
+        candles_per_page=5000,
+        hours_per_funding_page=720,
+        funding_interval_ms=3_600_000,
+    ),
+}
+
+
+def perpetual_symbol(exchange: str, asset: str) -> str:
+    """Return the unified symbol of an asset's perpetual on an exchange."""
+    return EXCHANGES[exchange].perpetual.format(asset=asset)
+
+
+@dataclass(frozen=True)
+class OptionTerms:
+    """What a Deribit option's name says of it."""
+
+    asset: str
+    expiry_ms: int
+    strike: float
+    is_call: bool
+
+
+def parse_option_name(native_id: str) -> OptionTerms:
+    """Read a name such as ``BTC-28MAR25-50000-C``; Deribit's options expire at 08:00 UTC.
+
+    Raises
+    ------
+    ValueError
+        If the name has another form.
+    """
+    asset, day, strike, kind = native_id.split("-")
+    if kind not in {"C", "P"}:
+        raise ValueError(f"{native_id} is neither a call nor a put")
+    expiry = datetime.strptime(day, "%d%b%y").replace(hour=8, tzinfo=UTC)
+    return OptionTerms(asset, int(expiry.timestamp()) * 1000, float(strike.replace("d", ".")),
+                       kind == "C")  # fmt: skip
