@@ -149,10 +149,31 @@ class AccountBook:
                 f"book order {row + 1} at {iso_utc(int(self.order_ts[row + 1]))} UTC "
                 "stands after a later one."
             )
+        self._check_groups()
         if not (len(self.transfer_ts) == len(self.transfer_account) == len(self.transfer_amount)):
             raise BookError("book transfer columns differ in length.")
         if np.any(np.diff(self.transfer_ts) < 0):
             raise BookError("book transfers are not in order of time.")
+
+    def _check_groups(self) -> None:
+        same = np.diff(self.order_group) == 0
+        for name in ("ts", "account"):
+            for row in np.flatnonzero(same & (np.diff(getattr(self, f"order_{name}")) != 0))[:1]:
+                raise BookError(
+                    f"book orders {row} and {row + 1} share group {self.order_group[row]} "
+                    f"but differ in {name}; the legs of a group are traded together."
+                )
+        starts = np.concatenate(([True], ~same)) if len(self.order_ts) else np.empty(0, bool)
+        if len(np.unique(self.order_group[starts])) != int(starts.sum()):
+            raise BookError("the orders of a group do not stand next to each other in the book.")
+        legs = self.order_group * len(self.symbols) + self.order_instrument
+        unique, first = np.unique(legs, return_index=True)
+        if len(unique) != len(legs):
+            row = int(np.setdiff1d(np.arange(len(legs)), first)[0])
+            raise BookError(
+                f"book order {row} trades {self.symbols[self.order_instrument[row]]!r} a second "
+                f"time in group {self.order_group[row]}; give it a group of its own."
+            )
 
     def __len__(self) -> int:
         """Count the accounts."""

@@ -1,0 +1,241 @@
+"""Every number a decision rests on: one key, one unit, one definition.
+
+Additive metrics are functions of sums over days, so that a bootstrap may draw days, add them
+up and ask the same function again. The others are paths' extremes and have no such form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from backtest.units import MS_PER_DAY, MS_PER_HOUR
+
+if TYPE_CHECKING:
+    from backtest.result import ReplayResult
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric key means.
+
+    Parameters
+    ----------
+    unit
+        ``"x"`` for ratios of money to money, ``"share"``, ``"bps"``, ``"USD"`` or ``"count"``.
+    better
+        Which direction is better for the venue and its users together.
+    definition
+        One sentence, numerator and denominator named.
+    additive
+        Whether `from_sums` computes it.
+    """
+
+    unit: str
+    better: Literal["higher", "lower", "neutral"]
+    definition: str
+    additive: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    "capital_efficiency": Metric(
+        "x",
+        "higher",
+        "Time-weighted open notional divided by time-weighted locked collateral; 0 if nothing "
+        "was open.",
+    ),
+    "open_notional_usd": Metric(
+        "USD", "neutral", "Time-weighted mean of open notional, options at their underlying's."
+    ),
+    "locked_collateral_usd": Metric(
+        "USD",
+        "lower",
+        "Time-weighted mean of the positive equity of accounts that hold positions.",
+    ),
+    "margin_to_notional": Metric(
+        "share",
+        "neutral",
+        "Time-weighted initial margin required divided by time-weighted open notional.",
+    ),
+    "gross_bad_debt_usd": Metric(
+        "USD",
+        "lower",
+        "Sum of the shortfalls of accounts whose last position was closed below zero equity; a "
+        "flow, once per account and closing, before the insurance fund.",
+    ),
+    "insurance_drawdown_usd": Metric(
+        "USD", "lower", "Part of gross bad debt that the insurance fund paid."
+    ),
+    "residual_bad_debt_usd": Metric(
+        "USD", "lower", "Part of gross bad debt that the fund could not pay: socialised."
+    ),
+    "residual_bad_debt_bps": Metric(
+        "bps",
+        "lower",
+        "Residual bad debt of the whole window in basis points of mean open notional.",
+    ),
+    "liquidations": Metric("count", "lower", "Liquidation steps executed."),
+    "liquidated_notional_usd": Metric("USD", "lower", "Notional closed by liquidation steps."),
+    "false_liquidation_share": Metric(
+        "share",
+        "lower",
+        "Share of liquidation steps after which the index of the portfolio's largest exposure "
+        "was back, within the venue's recovery window, at its level of the row before the step.",
+    ),
+    "rejected_notional_usd": Metric(
+        "USD",
+        "lower",
+        "Notional of orders refused because the account could not fund the initial margin, or "
+        "because the instrument had no price.",
+    ),
+    "margin_calls_usd": Metric("USD", "lower", "Sum of what margin calls asked for."),
+    "peak_to_trough_margin": Metric(
+        "x",
+        "lower",
+        "Highest over lowest initial margin rate of a perpetual probe in the window, the worst "
+        "asset and side.",
+        additive=False,
+    ),
+    "max_margin_rise_1d": Metric(
+        "share",
+        "lower",
+        "Largest rise of a perpetual probe's initial margin rate over its lowest value of the "
+        "24 hours before, the worst asset and side.",
+        additive=False,
+    ),
+    "coverage": Metric(
+        "share",
+        "higher",
+        "Share of observations (row, asset, side) whose loss over the venue's margin period was "
+        "at most the maintenance margin asked at its start; 1 if there were none.",
+    ),
+    "breaches": Metric(
+        "count",
+        "lower",
+        "Observations (row, asset, side) whose loss over the margin period exceeded the "
+        "maintenance margin asked at its start.",
+    ),
+    "ledger_imbalance_usd": Metric(
+        "USD",
+        "lower",
+        "Largest difference, at any step, between all money there is and all there was.",
+        additive=False,
+    ),
+}
+
+_FLOWS = (
+    "gross_bad_debt_usd",
+    "insurance_drawdown_usd",
+    "residual_bad_debt_usd",
+    "liquidations",
+    "liquidated_notional_usd",
+    "rejected_notional_usd",
+    "margin_calls_usd",
+)
+
+
+def daily_sums(result: ReplayResult) -> dict[str, np.ndarray]:
+    """Add up a replay per UTC day.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        ``(D,)`` arrays: hours, notional and collateral and margin times hours, flows, false
+        liquidations, breaches and observations. Days without a row are left out.
+    """
+    _, day = np.unique(result.ts // MS_PER_DAY, return_inverse=True)
+    days = int(day.max()) + 1
+
+    def total(values: np.ndarray, where: np.ndarray = day) -> np.ndarray:
+        return np.bincount(where, weights=values, minlength=days)
+
+    hours = result.interval_ms / MS_PER_HOUR
+    series = result.series
+    sums = {
+        "hours": total(hours),
+        "notional_hours": total(series["open_notional_usd"] * hours),
+        "collateral_hours": total(series["locked_collateral_usd"] * hours),
+        "margin_hours": total(series["required_initial_usd"] * hours),
+    }
+    sums |= {key: total(series[key]) for key in _FLOWS}
+    log = result.liquidation_log
+    at = np.searchsorted(result.ts, log["ts"])
+    sums["false_liquidations"] = total(log["false"].astype(np.float64), day[at])
+    observed = ~np.isnan(result.margin.loss) & ~np.isnan(result.margin.maintenance)
+    breached = observed & (result.margin.loss > result.margin.maintenance)
+    sums["observations"] = total(observed.sum(axis=(1, 2)).astype(np.float64))
+    sums["breaches"] = total(breached.sum(axis=(1, 2)).astype(np.float64))
+    return sums
+
+
+def _ratio(numerator: Any, denominator: Any, empty: float = 0.0) -> Any:
+    top = np.asarray(numerator, dtype=np.float64)
+    bottom = np.asarray(denominator, dtype=np.float64)
+    shape = np.broadcast_shapes(top.shape, bottom.shape)
+    result = np.divide(top, bottom, out=np.full(shape, empty), where=bottom != 0.0)
+    return result if result.ndim else float(result)
+
+
+def from_sums(sums: dict[str, Any]) -> dict[str, Any]:
+    """Compute every additive metric from sums over days.
+
+    Parameters
+    ----------
+    sums
+        The keys of `daily_sums`, each a number, or an array of one number per resample.
+
+    Returns
+    -------
+    dict
+        Metric key to number or array, in the order of `METRICS`.
+    """
+    open_notional = _ratio(sums["notional_hours"], sums["hours"])
+    computed = {
+        "capital_efficiency": _ratio(sums["notional_hours"], sums["collateral_hours"]),
+        "open_notional_usd": open_notional,
+        "locked_collateral_usd": _ratio(sums["collateral_hours"], sums["hours"]),
+        "margin_to_notional": _ratio(sums["margin_hours"], sums["notional_hours"]),
+        "residual_bad_debt_bps": _ratio(1e4 * sums["residual_bad_debt_usd"], open_notional),
+        "false_liquidation_share": _ratio(sums["false_liquidations"], sums["liquidations"]),
+        "coverage": 1.0 - _ratio(sums["breaches"], sums["observations"]),
+        "breaches": sums["breaches"],
+        **{key: sums[key] for key in _FLOWS},
+    }
+    return {key: computed[key] for key, metric in METRICS.items() if metric.additive}
+
+
+def compute_metrics(result: ReplayResult) -> dict[str, float]:
+    """Compute every metric of a replay, in the order of `METRICS`."""
+    sums = {key: float(values.sum()) for key, values in daily_sums(result).items()}
+    values = from_sums(sums)
+    rate = result.margin.initial.reshape(len(result.ts), -1)
+    values["peak_to_trough_margin"] = _peak_to_trough(rate)
+    values["max_margin_rise_1d"] = _max_rise(rate, result.ts, MS_PER_DAY)
+    values["ledger_imbalance_usd"] = float(result.series["ledger_imbalance_usd"].max())
+    return {key: float(values[key]) for key in METRICS}
+
+
+def _peak_to_trough(rate: np.ndarray) -> float:
+    known = rate[:, ~np.all(np.isnan(rate), axis=0)]
+    if known.size == 0:
+        return 1.0
+    low = np.nanmin(known, axis=0)
+    return float(np.max(_ratio(np.nanmax(known, axis=0), low, empty=1.0)))
+
+
+def _max_rise(rate: np.ndarray, ts: np.ndarray, window_ms: int) -> float:
+    """Largest ``rate[t] / min(rate[s]) - 1`` over ``s`` within the window before ``t``."""
+    largest = 0.0
+    for column in rate.T:
+        lows: list[int] = []
+        for t in np.flatnonzero(~np.isnan(column)):
+            while lows and column[lows[-1]] >= column[t]:
+                lows.pop()
+            lows.append(int(t))
+            while ts[lows[0]] < ts[t] - window_ms:
+                lows.pop(0)
+            if column[lows[0]] > 0.0:
+                largest = max(largest, column[t] / column[lows[0]] - 1.0)
+    return float(largest)
