@@ -1,0 +1,1 @@
+"""The commands, one file per group; no logic, only words in and words out."""

@@ -1,0 +1,35 @@
+"""Tell a user's mistake from a fault of the program, and say it in one sentence."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def sentence(error: BaseException) -> str | None:
+    """Return the one sentence that answers a user's mistake, or None for a fault.
+
+    Faults keep their traceback: hiding one would cost the person who must mend it. Only
+    modules that are loaded already are asked for their error classes, because an error can
+    only have come from those.
+    """
+    if isinstance(error, _loaded("backtest.errors", "RemarginError")):
+        return " ".join(str(error).split())
+    if isinstance(error, _loaded("pydantic", "ValidationError")):
+        return _validation_sentence(error)
+    if isinstance(error, _loaded("yaml", "YAMLError")):
+        return " ".join(f"not readable as YAML: {error}".split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or 'cannot be read').lower()}."
+    return None
+
+
+def _loaded(module: str, name: str) -> Any:
+    return getattr(sys.modules.get(module), name, ())
+
+
+def _validation_sentence(error: Any) -> str:
+    first, *others = error.errors(include_url=False)
+    where = ".".join(str(part) for part in first["loc"]) or error.title
+    more = f" ({len(others)} more below it.)" if others else ""
+    return " ".join(f"{where}: {first['msg']}; got {first['input']!r}.{more}".split())

@@ -1,0 +1,155 @@
+"""How results look in a terminal: aligned rows, shortened digests, one progress bar, or JSON.
+
+Results go to standard output and progress to standard error, so that a pipe carries only
+results and ``--json`` only JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Advance = Callable[[int, int], None]
+
+LABEL_WIDTH = 10
+_SLOW_SECONDS = 1.0
+
+
+def write_line(text: str = "") -> None:
+    """Write one line of results."""
+    sys.stdout.write(text + "\n")
+
+
+def write_note(text: str) -> None:
+    """Write one line that is not a result: where something was put, what was skipped."""
+    sys.stderr.write(text + "\n")
+
+
+def write_json(value: Any) -> None:
+    """Write a value as JSON; a number that is not finite becomes null."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, models, NumPy numbers and arrays into what JSON can hold."""
+    if hasattr(value, "model_dump"):
+        return plain(value.model_dump(mode="json"))
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, bool, type(None))) else str(value)
+
+
+def write_facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Write label and text in two columns."""
+    for label, text in rows:
+        write_line(f"  {label:<{LABEL_WIDTH}}{text}")
+
+
+def write_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
+    """Write an aligned table.
+
+    Parameters
+    ----------
+    header
+        Column titles.
+    rows
+        Cells as text.
+    right
+        One letter per column, ``r`` where numbers are to be aligned on the right.
+    """
+    table = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[k]) for row in table) for k in range(len(header))]
+    for row in table:
+        cells = [
+            cell.rjust(width) if right[k : k + 1] == "r" else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        write_line("  " + "  ".join(cells).rstrip())
+
+
+def short(digest: str) -> str:
+    """Shorten a digest to what an eye can compare: ``5e1c…9a``."""
+    return f"{digest[:4]}…{digest[-2:]}" if len(digest) > 8 else digest
+
+
+def number(value: float) -> str:
+    """Format a number with thousands separators and about four significant digits."""
+    if not math.isfinite(value):
+        return "n/a"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    digits = max(0, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(digits, 6)}f}"
+
+
+@contextmanager
+def progress(label: str, *, hidden: bool = False, rate_of: str = "") -> Iterator[Advance]:
+    """Show a bar on standard error while something long runs.
+
+    Parameters
+    ----------
+    label
+        What is running, for example ``"replay"``.
+    hidden
+        Show nothing.
+    rate_of
+        Name of the unit for the rate behind the bar; none is shown where empty.
+
+    Yields
+    ------
+    callable
+        ``advance(done, total)``, to be called as often as is convenient.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn(f"  {label:<{LABEL_WIDTH - 1}}"),
+        BarColumn(38, complete_style="green", finished_style="green"),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None, rate="")
+
+        def advance(done: int, total: int) -> None:
+            seconds = time.monotonic() - started
+            rate = f"· {number(done / seconds)} {rate_of}/s" if rate_of and seconds > 0 else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield advance
+
+
+@contextmanager
+def step(label: str, *, hidden: bool = False) -> Iterator[None]:
+    """Show that something without a count is running, and how long it took if it was slow."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    started = time.monotonic()
+    if hidden or not console.is_terminal:
+        yield
+        return
+    with console.status(f"{label} …"):
+        yield
+    seconds = time.monotonic() - started
+    if seconds >= _SLOW_SECONDS:
+        write_note(f"  {label:<{LABEL_WIDTH}}{seconds:.1f} s")
