@@ -87,7 +87,7 @@ def _compiled_power_of_two(rounded: Any) -> Any:
     return shift
 
 
-overload(_power_of_two, jit_options={"error_model": "numpy"})(_compiled_power_of_two)
+overload(_power_of_two, jit_options={"error_model": "numpy", "forceinline": True})(_compiled_power_of_two)
 
 
 def exp_negative(x: float) -> float:
@@ -271,7 +271,7 @@ def stressed_prices_reference(
 
 
 for _function in (exp_negative, _tail_ratio, normal_cdf_reference, price_from_moneyness):
-    register_jitable(error_model="numpy")(_function)
+    register_jitable(error_model="numpy", forceinline=True)(_function)
 
 _F8 = types.float64
 _ROW = types.Array(_F8, 1, "C")
