@@ -1,8 +1,10 @@
 """The built-in exchange simulator: a deterministic market behind two exchanges' public REST."""
 
-from data_ingest.simulator.market import Crisis, SimulatedMarket
+from data_ingest.simulator.crises import Crisis
+from data_ingest.simulator.faults import FaultPlan
+from data_ingest.simulator.market import SimulatedMarket
 from data_ingest.simulator.parameters import MarketParameters
-from data_ingest.simulator.server import ExchangeSimulator, FaultPlan, serve_forever
+from data_ingest.simulator.server import ExchangeSimulator, serve_forever
 
 __all__ = [
     "Crisis",

@@ -111,7 +111,8 @@ class BinanceApi:
             "filters": [
                 {"filterType": "PRICE_FILTER", "minPrice": f"{tick:g}", "maxPrice": "4529764",
                  "tickSize": f"{tick:g}"},
-                {"filterType": "LOT_SIZE", "minQty": "0.001", "maxQty": "1000", "stepSize": "0.001"},
+                {"filterType": "LOT_SIZE", "minQty": "0.001", "maxQty": "1000",
+                 "stepSize": "0.001"},
                 {"filterType": "MARKET_LOT_SIZE", "minQty": "0.001", "maxQty": "120",
                  "stepSize": "0.001"},
                 {"filterType": "MIN_NOTIONAL", "notional": "100"},
@@ -163,7 +164,7 @@ class BinanceApi:
         names = [self._asset(params, "symbol")] if "symbol" in params else self._market.assets
         limit = _limit(params, 100, 1_000)
         start_ms, end_ms = _whole(params, "startTime", 0), _whole(params, "endTime", now_ms)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name in names:
             times, rates = self._market.binance_funding(name, now_ms)
             # Real funding times are late by a few milliseconds; a reader must round them.

@@ -13,22 +13,17 @@ import numpy as np
 
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 from data_ingest.simulator.deribit_options import OptionDesk
-from data_ingest.simulator.market import STEPS_PER_DAY
+from data_ingest.simulator.deribit_perpetual import PerpetualDesk
 from data_ingest.simulator.options import EXPIRY_HOUR, OptionListing
-from data_ingest.simulator.orderbook import ladder
-from data_ingest.simulator.parameters import STEP_MS
 
 if TYPE_CHECKING:
-    from data_ingest.simulator.market import AssetPath, SimulatedMarket
+    from data_ingest.simulator.market import SimulatedMarket
 
 Params = dict[str, str]
 MINUTE_MS = 60_000
 MAX_BARS = 5_001
-MAX_FUNDING_ROWS = 744
 MAX_TRADES = 1_000
 MAX_VOLATILITY_ROWS = 1_000
-PERPETUAL_EXPIRY_MS = 32_503_708_800_000
-PRINTS_PER_STEP = 4
 RESOLUTIONS = {"5": 5, "10": 10, "15": 15, "30": 30, "60": 60, "120": 120, "180": 180, "360": 360,
                "720": 720, "1D": 1_440}
 VOLATILITY_RESOLUTIONS = {"3600": 3_600_000, "43200": 43_200_000, "1D": MS_PER_DAY}
@@ -58,7 +53,8 @@ class DeribitApi:
 
     def __init__(self, market: SimulatedMarket) -> None:
         self._market = market
-        self.desks = {name: OptionDesk(OptionListing(market, name)) for name in market.assets}
+        self._perpetuals = {name: PerpetualDesk(market, name) for name in market.assets}
+        self._options = {name: OptionDesk(OptionListing(market, name)) for name in market.assets}
         self._methods: dict[str, Callable[[Params, int], Any]] = {
             "get_time": lambda _params, now_ms: now_ms,
             "get_currencies": self._currencies,
@@ -114,32 +110,10 @@ class DeribitApi:
         rows = []
         for name in self._currency_names(params, required=False):
             if kind in (None, "future") and not expired:
-                rows.append(self._perpetual_row(name))
+                rows.append(self._perpetuals[name].instrument())
             if kind in (None, "option"):
-                rows.extend(self.desks[name].instruments(now_ms, expired))
+                rows.extend(self._options[name].instruments(now_ms, expired))
         return rows
-
-    def _perpetual_row(self, name: str) -> dict[str, Any]:
-        return {
-            "instrument_name": f"{name}-PERPETUAL",
-            "kind": "future",
-            "future_type": "reversed",
-            "instrument_type": "reversed",
-            "settlement_period": "perpetual",
-            "base_currency": name,
-            "quote_currency": "USD",
-            "counter_currency": "USD",
-            "settlement_currency": name,
-            "contract_size": 10.0 if name == "BTC" else 1.0,
-            "min_trade_amount": 10.0 if name == "BTC" else 1.0,
-            "tick_size": self._market.assets[name].parameters.deribit_tick_usd,
-            "maker_commission": 0.0,
-            "taker_commission": 0.0005,
-            "max_leverage": 50,
-            "is_active": True,
-            "creation_timestamp": self._market.parameters.start - 365 * MS_PER_DAY,
-            "expiration_timestamp": PERPETUAL_EXPIRY_MS,
-        }
 
     def _chart(self, params: Params, now_ms: int) -> dict[str, Any]:
         resolution = params.get("resolution", "")
@@ -152,14 +126,10 @@ class DeribitApi:
         start_ms = max(_whole(params, "start_timestamp"), oldest_ms)
         name, option = self._find(params)
         if option is None:
-            opens, bars, cost = self._market.candles(
-                name, "deribit", "trade", length_ms, start_ms, end_ms
-            )
-            volume = cost / bars[:, 3] if len(opens) else cost
+            bars_of = self._perpetuals[name].candles(length_ms, start_ms, end_ms)
         else:
-            opens, bars, volume, cost = self.desks[name].candles(
-                option, length_ms, start_ms, end_ms
-            )
+            bars_of = self._options[name].candles(option, length_ms, start_ms, end_ms)
+        opens, bars, volume, cost = bars_of
         if not len(opens):
             empty: dict[str, Any] = {
                 key: [] for key in ("ticks", "open", "high", "low", "close", "volume", "cost")
@@ -178,69 +148,22 @@ class DeribitApi:
         name, option = self._find(params)
         if option is not None:
             raise invalid("instrument_name", "perpetual only")
-        times, hourly = self._market.deribit_funding(name, now_ms)
         start_ms, end_ms = _whole(params, "start_timestamp"), _whole(params, "end_timestamp")
-        wanted = np.flatnonzero((times >= start_ms) & (times <= end_ms))[-MAX_FUNDING_ROWS:]
-        total = np.concatenate(([0.0], np.cumsum(hourly)))
-        rows = []
-        for row in wanted.tolist():
-            at_ms = int(times[row])
-            rows.append(
-                {
-                    "timestamp": at_ms,
-                    "index_price": self._index(name, at_ms),
-                    "prev_index_price": self._index(name, at_ms - MS_PER_HOUR),
-                    "interest_1h": float(hourly[row]),
-                    "interest_8h": float(total[row + 1] - total[max(0, row - 7)]),
-                }
-            )
-        return rows
+        return self._perpetuals[name].funding(start_ms, end_ms, now_ms)
 
     def _trades_of_instrument(self, params: Params, now_ms: int) -> dict[str, Any]:
         name, option = self._find(params)
         window = _trade_window(params, now_ms)
         if option is not None:
-            return self.desks[name].trades(*window, option=option)
-        return self._perpetual_trades(name, *window)
+            return self._options[name].trades(*window, option=option)
+        return self._perpetuals[name].trades(*window, now_ms)
 
     def _trades_of_currency(self, params: Params, now_ms: int) -> dict[str, Any]:
         (name,) = self._currency_names(params)
         window = _trade_window(params, now_ms)
         if params.get("kind", "option") == "option":
-            return self.desks[name].trades(*window)
-        return self._perpetual_trades(name, *window)
-
-    def _perpetual_trades(
-        self, name: str, start_ms: int, end_ms: int, count: int, ascending: bool
-    ) -> dict[str, Any]:
-        """Return prints at each candle's open, extremes and close: the tape's finest detail."""
-        market, venue = self._market, self._market.assets[name].venues["deribit"]
-        spacing_ms, origin = STEP_MS // PRINTS_PER_STEP, market.parameters.start
-        first = max(0, -(-(start_ms - origin) // spacing_ms))
-        # A step's prints appear when its candle is complete: none is known before that.
-        complete = market.point(end_ms) * PRINTS_PER_STEP
-        last = min(complete, (end_ms - origin) // spacing_ms + 1)
-        numbers = np.arange(first, max(first, last))
-        chosen = numbers[: count] if ascending else numbers[::-1][:count]
-        rows = []
-        for number in chosen.tolist():
-            step, corner = divmod(number, PRINTS_PER_STEP)
-            price = float(venue.trade[step, corner])
-            rows.append(
-                {
-                    "trade_id": f"{number}" if name == "BTC" else f"{name}-{number}",
-                    "trade_seq": number,
-                    "timestamp": origin + number * spacing_ms,
-                    "instrument_name": f"{name}-PERPETUAL",
-                    "price": price,
-                    "mark_price": float(venue.mark[step, corner]),
-                    "index_price": float(market.assets[name].index[step, corner]),
-                    "amount": 10.0 * round(float(venue.volume_usd[step]) / PRINTS_PER_STEP / 10.0),
-                    "direction": "buy" if corner in (1, 3) else "sell",
-                    "tick_direction": 0 if corner in (1, 3) else 2,
-                }
-            )
-        return {"trades": rows, "has_more": len(numbers) > count}
+            return self._options[name].trades(*window)
+        return self._perpetuals[name].trades(*window, now_ms)
 
     def _volatility_index(self, params: Params, now_ms: int) -> dict[str, Any]:
         (name,) = self._currency_names(params)
@@ -251,7 +174,7 @@ class DeribitApi:
         first_ms = max(_whole(params, "start_timestamp"), self._market.parameters.start)
         opens = np.arange(-(-first_ms // length_ms) * length_ms, end_ms + 1, length_ms)
         page = opens[-MAX_VOLATILITY_ROWS:]
-        rows = self.desks[name].volatility_index(page, length_ms, now_ms)
+        rows = self._options[name].volatility_index(page, length_ms, now_ms)
         more = len(opens) > len(page)
         return {"data": rows, "continuation": int(page[0]) - length_ms if more else None}
 
@@ -260,69 +183,22 @@ class DeribitApi:
         kind = params.get("kind")
         rows = []
         if kind in (None, "future"):
-            ticker = self._perpetual_ticker(name, now_ms)
-            rows.append(
-                {
-                    "instrument_name": ticker["instrument_name"],
-                    "base_currency": name,
-                    "quote_currency": "USD",
-                    "creation_timestamp": now_ms,
-                    "bid_price": ticker["best_bid_price"],
-                    "ask_price": ticker["best_ask_price"],
-                    "mid_price": 0.5 * (ticker["best_bid_price"] + ticker["best_ask_price"]),
-                    "last": ticker["last_price"],
-                    **{key: ticker[key] for key in ("mark_price", "open_interest", "funding_8h",
-                                                    "current_funding", "estimated_delivery_price")},
-                    **ticker["stats"],
-                }
-            )
+            rows.append(self._perpetuals[name].summary(now_ms))
         if kind in (None, "option"):
-            rows.extend(self.desks[name].summary(now_ms))
+            rows.extend(self._options[name].summary(now_ms))
         return rows
 
     def _ticker(self, params: Params, now_ms: int) -> dict[str, Any]:
         name, option = self._find(params)
         if option is None:
-            return self._perpetual_ticker(name, now_ms)
-        return self.desks[name].ticker(option, now_ms)
-
-    def _perpetual_ticker(self, name: str, now_ms: int) -> dict[str, Any]:
-        path, point = self._market.assets[name], self._market.point(now_ms)
-        venue, step = path.venues["deribit"], max(0, self._market.point(now_ms) - 1)
-        bids, asks = self._book(path, point)
-        day = slice(max(0, point - STEPS_PER_DAY), max(1, point))
-        _, hourly = self._market.deribit_funding(name, now_ms)
-        last, index = float(venue.trade[step, 3]), self._index(name, now_ms)
-        volume_usd = float(venue.volume_usd[day].sum())
-        return {
-            "instrument_name": f"{name}-PERPETUAL",
-            "timestamp": now_ms,
-            "state": "open",
-            "mark_price": float(venue.mark[step, 3]),
-            "index_price": index,
-            "estimated_delivery_price": index,
-            "last_price": last,
-            "best_bid_price": float(bids[0, 0]),
-            "best_bid_amount": float(bids[0, 1]),
-            "best_ask_price": float(asks[0, 0]),
-            "best_ask_amount": float(asks[0, 1]),
-            "open_interest": round(0.1 * float(path.open_interest_usd[point]), -1),
-            "funding_8h": float(hourly[-8:].sum()),
-            "current_funding": float(hourly[-1]) * 8.0 if len(hourly) else 0.0,
-            "stats": {
-                "high": float(venue.trade[day, 1].max()),
-                "low": float(venue.trade[day, 2].min()),
-                "volume": round(volume_usd / last, 6),
-                "volume_usd": round(volume_usd, 2),
-                "price_change": round(100.0 * (last / float(venue.trade[day, 0][0]) - 1.0), 4),
-            },
-        }
+            return self._perpetuals[name].ticker(now_ms)
+        return self._options[name].ticker(option, now_ms)
 
     def _order_book(self, params: Params, now_ms: int) -> dict[str, Any]:
         name, option = self._find(params)
-        levels = int(params.get("depth", "5"))
+        levels = _whole(params, "depth", 5)
         if option is not None:
-            ticker = self.desks[name].ticker(option, now_ms)
+            ticker = self._options[name].ticker(option, now_ms)
             sides = {
                 side: [[ticker[f"best_{key}_price"], ticker[f"best_{key}_amount"]]]
                 if ticker[f"best_{key}_price"]
@@ -330,22 +206,16 @@ class DeribitApi:
                 for side, key in (("bids", "bid"), ("asks", "ask"))
             }
             return {**ticker, **sides, "change_id": now_ms}
-        bids, asks = self._book(self._market.assets[name], self._market.point(now_ms))
-        ticker = self._perpetual_ticker(name, now_ms)
+        bids, asks = self._perpetuals[name].book(now_ms)
         return {
-            **ticker,
+            **self._perpetuals[name].ticker(now_ms),
             "bids": np.round(bids[:levels], 2).tolist(),
             "asks": np.round(asks[:levels], 2).tolist(),
             "change_id": now_ms,
         }
 
-    def _book(self, path: AssetPath, point: int) -> Any:
-        venue = path.venues["deribit"]
-        mid = float(venue.trade[max(0, point - 1), 3])
-        return ladder(mid, float(venue.depth_usd[point]), path.parameters.deribit_tick_usd)
-
     def _index_price(self, params: Params, now_ms: int) -> dict[str, float]:
-        price = self._index(self._index_asset(params), now_ms)
+        price = self._perpetuals[self._index_asset(params)].index_usd(now_ms)
         return {"index_price": price, "estimated_delivery_price": price}
 
     def _delivery_prices(self, params: Params, now_ms: int) -> dict[str, Any]:
@@ -353,11 +223,12 @@ class DeribitApi:
         first_day = self._market.parameters.start // MS_PER_DAY
         last_day = (now_ms - EXPIRY_HOUR * MS_PER_HOUR) // MS_PER_DAY
         days = list(range(last_day, first_day - 1, -1))
-        offset, count = int(params.get("offset", "0")), int(params.get("count", "10"))
+        offset = _whole(params, "offset", 0)
+        count = _whole(params, "count", 10)
         rows = [
             {
                 "date": str(np.datetime64(day, "D")),
-                "delivery_price": self.desks[name].delivery_price_usd(
+                "delivery_price": self._options[name].delivery_price_usd(
                     day * MS_PER_DAY + EXPIRY_HOUR * MS_PER_HOUR
                 ),
             }
@@ -370,9 +241,6 @@ class DeribitApi:
         if name not in self._market.assets:
             raise invalid("index_name", "unknown index")
         return name
-
-    def _index(self, name: str, at_ms: int) -> float:
-        return round(float(self._market.assets[name].index_usd[self._market.point(at_ms)]), 2)
 
     def _currency_names(self, params: Params, required: bool = True) -> list[str]:
         wanted = params.get("currency", "" if required else "any")
@@ -389,13 +257,15 @@ class DeribitApi:
         if name in self._market.assets:
             if wanted == f"{name}-PERPETUAL":
                 return name, None
-            position = self.desks[name].listing.position.get(wanted)
+            position = self._options[name].listing.position.get(wanted)
             if position is not None:
                 return name, position
         raise DeribitError(13020, "not_found", reason="instrument not found")
 
 
-def _whole(params: Params, name: str) -> int:
+def _whole(params: Params, name: str, default: int | None = None) -> int:
+    if name not in params and default is not None:
+        return default
     try:
         return int(params[name])
     except (KeyError, ValueError):
@@ -404,9 +274,9 @@ def _whole(params: Params, name: str) -> int:
 
 def _trade_window(params: Params, now_ms: int) -> tuple[int, int, int, bool]:
     """Return start, end, count and whether the oldest come first."""
-    start_ms = _whole(params, "start_timestamp") if "start_timestamp" in params else 0
-    end_ms = _whole(params, "end_timestamp") if "end_timestamp" in params else now_ms
-    count = _whole(params, "count") if "count" in params else 10
+    start_ms = _whole(params, "start_timestamp", 0)
+    end_ms = _whole(params, "end_timestamp", now_ms)
+    count = _whole(params, "count", 10)
     if not 1 <= count <= MAX_TRADES:
         raise invalid("count", f"must be between 1 and {MAX_TRADES}")
     return start_ms, min(end_ms, now_ms), count, params.get("sorting") == "asc"

@@ -12,12 +12,8 @@ from data_ingest.simulator.parameters import STEP_MS
 from data_ingest.simulator.surface import black_76_coin
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from data_ingest.simulator.options import OptionListing
 
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
 
 SETTLEMENT_STEPS = 6
 """The delivery price is the index averaged over the last thirty minutes."""
@@ -197,7 +193,7 @@ class OptionDesk:
 
     def candles(
         self, option: int, length_ms: int, start_ms: int, end_ms: int
-    ) -> tuple[Integers, Floats, Floats, Floats]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return bars of an option's mark price: openings, bars, volume in coins, cost in USD."""
         listing = self.listing
         first_ms = max(start_ms, int(listing.listed_ms[option]), listing.market.parameters.start)
@@ -221,9 +217,10 @@ class OptionDesk:
         volume = np.bincount(bar, weights=coins, minlength=len(opens))
         usd = coins * prints.price_coin[mine] * prints.index_usd[mine]
         cost = np.bincount(bar, weights=usd, minlength=len(opens))
-        return opens, np.column_stack((mark[edges], high, low, mark[closes])), volume, cost
+        bars = np.column_stack((mark[edges], high, low, mark[closes]))
+        return opens, bars, volume, cost
 
-    def volatility_index(self, opens: Integers, length_ms: int, now_ms: int) -> list[list[float]]:
+    def volatility_index(self, opens: np.ndarray, length_ms: int, now_ms: int) -> list[list[float]]:
         """Return bars of the 30-day at-the-money volatility in percent."""
         rows = []
         for open_ms in opens.tolist():
@@ -243,13 +240,13 @@ class OptionDesk:
         window = self._path.index_usd[max(0, point - SETTLEMENT_STEPS) : point + 1]
         return round(float(window.mean()), 2)
 
-    def _quotes(self, rows: Integers, now_ms: int) -> dict[str, Floats]:
-        listing, at_ms = self.listing, np.int64(now_ms)
+    def _quotes(self, rows: np.ndarray, now_ms: int) -> dict[str, np.ndarray]:
+        listing = self.listing
         expiry_ms, strike = listing.expiry_ms[rows], listing.strike[rows]
         is_call = listing.is_call[rows]
-        forward = self._surface.forward_usd(at_ms, expiry_ms)
-        iv, mark = self._surface.mark(at_ms, expiry_ms, strike, is_call)
-        half = self._surface.half_spread(at_ms, expiry_ms, strike)
+        forward = self._surface.forward_usd(now_ms, expiry_ms)
+        iv, mark = self._surface.mark(now_ms, expiry_ms, strike, is_call)
+        half = self._surface.half_spread(now_ms, expiry_ms, strike)
         root_years = np.sqrt(np.maximum(expiry_ms - now_ms, 0) / MS_PER_YEAR)
         bid_iv, ask_iv = np.maximum(iv - half, 0.0), iv + half
         bid = black_76_coin(forward, strike, bid_iv * root_years, is_call)
@@ -265,7 +262,7 @@ class OptionDesk:
             "ask": np.round(np.maximum(np.ceil(ask / ask_tick), 1.0) * ask_tick, 4),
         }
 
-    def _last_day(self, now_ms: int) -> dict[str, Floats]:
+    def _last_day(self, now_ms: int) -> dict[str, np.ndarray]:
         """Summarise the prints of the last 24 hours, one value per option ever listed."""
         prints = self.listing.trades(now_ms - MS_PER_DAY, now_ms)
         count = len(self.listing.names)

@@ -21,13 +21,9 @@ from data_ingest.simulator.surface import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from data_ingest.simulator.market import SimulatedMarket
     from data_ingest.simulator.parameters import SurfaceParameters
 
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
 
 EXPIRY_HOUR = 8
 FRIDAY = 4
@@ -39,19 +35,19 @@ TENOR_DAYS = {"daily": 2.0, "weekly": 14.0, "monthly": 60.0, "quarterly": 180.0}
 class OptionTrades:
     """Option prints in time order, one value per print; ``option`` indexes the listing."""
 
-    trade_id: Integers
-    ts_ms: Integers
-    option: Integers
-    price_coin: Floats
-    iv: Floats
-    mark_coin: Floats
-    index_usd: Floats
-    amount: Floats
-    is_buy: NDArray[np.bool_]
+    trade_id: np.ndarray
+    ts_ms: np.ndarray
+    option: np.ndarray
+    price_coin: np.ndarray
+    iv: np.ndarray
+    mark_coin: np.ndarray
+    index_usd: np.ndarray
+    amount: np.ndarray
+    is_buy: np.ndarray
 
-    def between(self, start_ms: int, end_ms: int) -> NDArray[np.bool_]:
+    def between(self, start_ms: int, end_ms: int) -> np.ndarray:
         """Mask the prints with ``start_ms <= ts <= end_ms``."""
-        return (self.ts_ms >= start_ms) & (self.ts_ms <= end_ms)
+        return np.logical_and(self.ts_ms >= start_ms, self.ts_ms <= end_ms)
 
 
 class OptionListing:
@@ -92,13 +88,13 @@ class OptionListing:
         self._popularity = np.exp(random.standard_normal(len(self.names)))
         self._day_trades = lru_cache(maxsize=None)(self._draw_day)
 
-    def alive(self, at_ms: int) -> Integers:
+    def alive(self, at_ms: int) -> np.ndarray:
         """Return the options listed and not yet expired at a time."""
         return np.flatnonzero((self.listed_ms <= at_ms) & (self.expiry_ms > at_ms))
 
-    def open_interest(self, options: Integers, at_ms: int) -> Floats:
+    def open_interest(self, options: np.ndarray, at_ms: int) -> np.ndarray:
         """Return open interest in coins: grows over an option's life, largest near the money."""
-        weight = self._appeal(options, np.int64(at_ms))
+        weight = self._appeal(options, at_ms)
         life = (at_ms - self.listed_ms[options] + MS_PER_DAY) / (14 * MS_PER_DAY)
         coins = 1_500.0 * weight * self._popularity[options] * (1 - np.exp(-life))
         return np.round(coins, 1)
@@ -126,7 +122,7 @@ class OptionListing:
             return _no_trades()
         point = market.point(day_ms)
         activity = np.sqrt(path.believed_variance[point] / path.resting_variance[point])
-        appeal = self._appeal(candidates, np.int64(day_ms)) * self._popularity[candidates]
+        appeal = self._appeal(candidates, day_ms) * self._popularity[candidates]
         count = random.poisson(path.parameters.option_trades_per_day * activity)
         option = random.choice(candidates, size=count, p=appeal / appeal.sum())
         ts_ms = np.sort(random.integers(day_ms, day_ms + MS_PER_DAY, count))
@@ -161,7 +157,7 @@ class OptionListing:
             is_buy=is_buy[kept],
         )
 
-    def _appeal(self, options: Integers, at_ms: np.int64) -> Floats:
+    def _appeal(self, options: np.ndarray, at_ms: int) -> np.ndarray:
         """Weigh options by how much they are traded: near the money, soon, out of the money."""
         expiry_ms, strike = self.expiry_ms[options], self.strike[options]
         years = np.maximum(expiry_ms - at_ms, MS_PER_DAY) / MS_PER_YEAR
@@ -193,7 +189,7 @@ class OptionListing:
                 yield listed_ms, expiry_ms, [round(n * step, 4) for n in range(low, high + 1)]
 
 
-def option_tick(price_coin: Floats) -> Floats:
+def option_tick(price_coin: np.ndarray) -> np.ndarray:
     """Return the price step: 0.0001 coin, five times that from 0.005 coin on."""
     return np.where(price_coin < 0.005, 0.0001, 0.0005)
 

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
 
 LEVELS_PER_PERCENT = 450
 LEVELS = 2 * LEVELS_PER_PERCENT
@@ -17,7 +10,7 @@ STEEPNESS = 1.2
 """Cumulative size grows with distance to this power: books are thinnest at the touch."""
 
 
-def ladder(mid_usd: float, depth_usd: float, tick_usd: float) -> tuple[Floats, Floats]:
+def ladder(mid_usd: float, depth_usd: float, tick_usd: float) -> tuple[np.ndarray, np.ndarray]:
     """Build both sides of a book, best level first.
 
     Parameters
@@ -45,6 +38,6 @@ def ladder(mid_usd: float, depth_usd: float, tick_usd: float) -> tuple[Floats, F
     )
 
 
-def _merge(ticks: Floats, sizes: Floats, tick_usd: float) -> Floats:
+def _merge(ticks: np.ndarray, sizes: np.ndarray, tick_usd: float) -> np.ndarray:
     levels, where = np.unique(ticks, return_inverse=True)
     return np.column_stack((levels * tick_usd, np.bincount(where, weights=sizes)))

@@ -142,7 +142,7 @@ class VolatilityParameters(_Parameters):
 class CrisisParameters(_Parameters):
     """Crises that a diffusion alone would not give: scripted in kind, random in detail."""
 
-    count: int = _parameter(2, "crises in the span, one in each equal part of it", "-", CHOICE, ge=0)
+    count: int = _parameter(2, "crises, one in each equal part of the span", "-", CHOICE, ge=0)
     duration_days: Range = _parameter((3.0, 7.0), "length (uniform)", "days", CHOICE)
     drop: Range = _parameter(
         (0.28, 0.42),
@@ -267,10 +267,10 @@ class MarketParameters(_Parameters):
     """The simulated market as a whole; equal parameters give equal bits."""
 
     seed: int = _parameter(7, "seed of every random stream", "-", CHOICE, ge=0)
-    start: UtcMs = _parameter("2024-01-01", "first instant, midnight UTC", "date", CHOICE)
-    end: UtcMs = _parameter("2024-12-31", "end (exclusive), midnight UTC", "date", CHOICE)
+    start: UtcMs = _parameter(1_704_067_200_000, "first instant, midnight UTC", "date", CHOICE)
+    end: UtcMs = _parameter(1_735_603_200_000, "end (exclusive), midnight UTC", "date", CHOICE)
     assets: tuple[AssetParameters, ...] = Field(
-        (BITCOIN, ETHER), description="assets, the first is the yardstick of variance", min_length=1
+        default=(BITCOIN, ETHER), description="what is traded", min_length=1
     )
     volatility: VolatilityParameters = VolatilityParameters()
     crises: CrisisParameters = CrisisParameters()

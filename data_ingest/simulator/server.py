@@ -10,47 +10,27 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import cycle
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from backtest.errors import ConfigError
 from backtest.units import iso_utc
 from data_ingest.simulator.binance import BinanceApi, BinanceError
 from data_ingest.simulator.deribit import DeribitApi, DeribitError
-from data_ingest.simulator.market import SimulatedMarket, describe
+from data_ingest.simulator.faults import FaultSchedule
+from data_ingest.simulator.market import SimulatedMarket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
+    from data_ingest.simulator.faults import FaultKind, FaultPlan
     from data_ingest.simulator.parameters import MarketParameters
 
 DERIBIT_PATH = "/api/v2/public/"
 BINANCE_PATH = "/fapi/v1/"
 CLOCK_PATH = "/simulator/clock"
-
-FaultKind = Literal["429", "418", "500", "502", "empty", "html", "malformed", "truncated", "reset"]
-
-
-class FaultPlan(BaseModel):
-    """Which requests fail and how, so that a client's recovery can be tested.
-
-    Only exchange paths fail, never the clock. Faults come in turn: the first failing request
-    gets the first kind, and so on round.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: int = Field(3, ge=1, description="every n-th exchange request fails")
-    kinds: tuple[FaultKind, ...] = Field(
-        ("429", "502", "truncated", "empty", "malformed"), min_length=1
-    )
-    limit: int | None = Field(None, ge=0, description="stop after so many faults; null: never")
-    retry_after_s: int = Field(1, ge=0, description="Retry-After header of a 429 or 418")
 
 
 class ExchangeSimulator:
@@ -83,7 +63,7 @@ class ExchangeSimulator:
         self.binance = BinanceApi(self.market)
         self.requests = 0
         self._host, self._port = host, port
-        self._faults = _FaultSchedule(faults) if faults else None
+        self._faults = FaultSchedule(faults) if faults else None
         self._lock = threading.Lock()
         self._now_ms = self.market.parameters.end
         self._server: _Server | None = None
@@ -223,7 +203,7 @@ class ExchangeSimulator:
             announce(f"serving Deribit and Binance USD-M on {self.url}")
             announce(f"span {iso_utc(span.start)} to {iso_utc(span.end)} UTC, seed {span.seed}")
             for crisis in self.market.crises:
-                announce(f"crisis {describe(crisis)}")
+                announce(f"crisis {crisis}")
         try:
             self._server.serve_forever()
         except KeyboardInterrupt:
@@ -255,21 +235,6 @@ def serve_forever(
         If the port is taken or not allowed.
     """
     ExchangeSimulator(parameters, host, port).run(announce)
-
-
-class _FaultSchedule:
-    def __init__(self, plan: FaultPlan) -> None:
-        self.plan = plan
-        self._kinds = cycle(plan.kinds)
-        self._seen = self._failed = 0
-
-    def next(self) -> FaultKind | None:
-        self._seen += 1
-        spent = self.plan.limit is not None and self._failed >= self.plan.limit
-        if spent or self._seen % self.plan.every:
-            return None
-        self._failed += 1
-        return next(self._kinds)
 
 
 class _Server(ThreadingHTTPServer):

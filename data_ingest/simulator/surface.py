@@ -18,11 +18,8 @@ from backtest.units import MS_PER_YEAR
 from data_ingest.simulator.parameters import STEP_MS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from data_ingest.simulator.market import AssetPath, SimulatedMarket
 
-    Floats = NDArray[np.float64]
 
 PRICE_DECIMALS = 6
 VOLATILITY_DECIMALS = 4
@@ -33,13 +30,15 @@ VOLATILITY_DECIMALS = 4
 class Greeks:
     """Sensitivities as Deribit publishes them: USD, vega per vol point, theta per day."""
 
-    delta: Floats
-    gamma: Floats
-    vega: Floats
-    theta: Floats
+    delta: np.ndarray
+    gamma: np.ndarray
+    vega: np.ndarray
+    theta: np.ndarray
 
 
-def black_76_coin(forward: Floats, strike: Floats, deviation: Floats, is_call: Floats) -> Floats:
+def black_76_coin(
+    forward: np.ndarray, strike: np.ndarray, deviation: np.ndarray, is_call: np.ndarray
+) -> np.ndarray:
     """Price European options in coin, with no interest.
 
     Parameters
@@ -63,7 +62,9 @@ def black_76_coin(forward: Floats, strike: Floats, deviation: Floats, is_call: F
     return np.asarray(np.maximum(price, 0.0), dtype=np.float64)
 
 
-def implied_deviation(price: Floats, forward: Floats, strike: Floats, is_call: Floats) -> Floats:
+def implied_deviation(
+    price: np.ndarray, forward: np.ndarray, strike: np.ndarray, is_call: np.ndarray
+) -> np.ndarray:
     """Invert `black_76_coin` by bisection; NaN where the price holds no time value."""
     low, high = np.full(price.shape, 1e-6), np.full(price.shape, 20.0)
     for _ in range(60):
@@ -99,17 +100,17 @@ class VolatilitySurface:
             365.0 * model.jumps_per_day * (mean**2 + spread)
         ) * self._path.parameters.variance_scale
 
-    def spot_usd(self, at_ms: NDArray[np.int64]) -> Floats:
+    def spot_usd(self, at_ms: np.ndarray | int) -> np.ndarray:
         """Return the index known at each time, USD."""
-        return self._path.index_usd[self._points(at_ms)]
+        return np.asarray(self._path.index_usd[self._points(at_ms)])
 
-    def forward_usd(self, at_ms: NDArray[np.int64], expiry_ms: NDArray[np.int64]) -> Floats:
+    def forward_usd(self, at_ms: np.ndarray | int, expiry_ms: np.ndarray) -> np.ndarray:
         """Return the forward of an expiry known at each time, USD."""
         points = self._points(at_ms)
         years = np.maximum(expiry_ms - at_ms, 0) / MS_PER_YEAR
         return np.asarray(self._path.index_usd[points] * np.exp(self._path.carry[points] * years))
 
-    def atm_variance(self, at_ms: NDArray[np.int64], years: Floats) -> Floats:
+    def atm_variance(self, at_ms: np.ndarray | int, years: np.ndarray) -> np.ndarray:
         """Return the at-the-money total variance until ``years`` from each time."""
         points = self._points(at_ms)
         resting = self._path.resting_variance[points]
@@ -121,8 +122,8 @@ class VolatilitySurface:
         return np.asarray(self._rule.risk_premium**2 * expected)
 
     def implied_volatility(
-        self, at_ms: NDArray[np.int64], expiry_ms: NDArray[np.int64], strike: Floats
-    ) -> Floats:
+        self, at_ms: np.ndarray | int, expiry_ms: np.ndarray, strike: np.ndarray
+    ) -> np.ndarray:
         """Return unrounded implied volatility (annual, fraction); broadcasts."""
         years = np.maximum(expiry_ms - at_ms, STEP_MS) / MS_PER_YEAR
         theta = self.atm_variance(at_ms, years)
@@ -135,11 +136,11 @@ class VolatilitySurface:
 
     def mark(
         self,
-        at_ms: NDArray[np.int64],
-        expiry_ms: NDArray[np.int64],
-        strike: Floats,
-        is_call: NDArray[np.bool_],
-    ) -> tuple[Floats, Floats]:
+        at_ms: np.ndarray | int,
+        expiry_ms: np.ndarray,
+        strike: np.ndarray,
+        is_call: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return published implied volatility and the mark price in coin that it implies.
 
         Both are rounded as the exchange does, the price from the rounded volatility, so a
@@ -154,8 +155,8 @@ class VolatilitySurface:
         return volatility, np.round(price, PRICE_DECIMALS)
 
     def half_spread(
-        self, at_ms: NDArray[np.int64], expiry_ms: NDArray[np.int64], strike: Floats
-    ) -> Floats:
+        self, at_ms: np.ndarray | int, expiry_ms: np.ndarray, strike: np.ndarray
+    ) -> np.ndarray:
         """Return half the bid-ask spread in annual volatility: wider far out and in a crisis."""
         years = np.maximum(expiry_ms - at_ms, STEP_MS) / MS_PER_YEAR
         theta = self.atm_variance(at_ms, years)
@@ -167,11 +168,11 @@ class VolatilitySurface:
 
     def greeks(
         self,
-        forward: Floats,
-        strike: Floats,
-        volatility: Floats,
-        years: Floats,
-        is_call: NDArray[np.bool_],
+        forward: np.ndarray,
+        strike: np.ndarray,
+        volatility: np.ndarray,
+        years: np.ndarray,
+        is_call: np.ndarray,
     ) -> Greeks:
         """Return Black-76 sensitivities in USD."""
         deviation = np.maximum(volatility * np.sqrt(years), 1e-12)
@@ -185,6 +186,7 @@ class VolatilitySurface:
             theta=np.asarray(-0.5 * vega * volatility / np.maximum(years, 1e-9) / 365.0),
         )
 
-    def _points(self, at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _points(self, at_ms: np.ndarray | int) -> np.ndarray:
         parameters = self._market.parameters
-        return np.clip((np.asarray(at_ms) - parameters.start) // STEP_MS, 0, parameters.steps)
+        points = (np.asarray(at_ms) - parameters.start) // STEP_MS
+        return np.asarray(np.clip(points, 0, parameters.steps))
