@@ -17,12 +17,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
 STRICT: dict[str, Any] = {"error_model": "numpy", "cache": True, "nogil": True}
 """Compiler options of every kernel: no contraction, and divisions that do not raise."""
+INLINED: Any = {"error_model": "numpy", "forceinline": True}
+"""Options of the small functions: a call left inside a loop would keep it from vectorising."""
 
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH = 6.93147180369123816490e-01
@@ -64,21 +65,22 @@ def _power_of_two(rounded: float) -> float:
     return math.ldexp(1.0, int(rounded - _ROUND))
 
 
-def _bitcast(source: Any, target: Any, llvm_target: Any) -> Any:
+def _bitcast(source: Any, target: Any) -> Any:
     def declare(_typing: Any, _value: Any) -> Any:
-        def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.bitcast(args[0], llvm_target)
+        def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return builder.bitcast(args[0], context.get_value_type(target))
 
         return target(source), emit
 
     return intrinsic(declare)
 
 
-_bits_of = _bitcast(types.float64, types.int64, ir.IntType(64))
-_float_of = _bitcast(types.int64, types.float64, ir.DoubleType())
+_bits_of = _bitcast(types.float64, types.int64)
+_float_of = _bitcast(types.int64, types.float64)
 _BITS_OF_ONE = 1023 << 52
 
 
+@overload(_power_of_two, jit_options=INLINED)
 def _compiled_power_of_two(rounded: Any) -> Any:
     def shift(rounded: Any) -> Any:
         # The low 12 bits of the sum are n; moved into the exponent field they scale one.
@@ -87,9 +89,7 @@ def _compiled_power_of_two(rounded: Any) -> Any:
     return shift
 
 
-overload(_power_of_two, jit_options={"error_model": "numpy", "forceinline": True})(_compiled_power_of_two)
-
-
+@register_jitable(**INLINED)
 def exp_negative(x: float) -> float:
     """Return ``e**x`` for ``x <= 0`` (or small), within 2 units in the last place.
 
@@ -123,6 +123,7 @@ def exp_negative(x: float) -> float:
     return p * _power_of_two(rounded)
 
 
+@register_jitable(**INLINED)
 def _tail_ratio(x: float) -> float:
     """Return ``Phi(-x) / exp(-x*x/2)`` for ``x >= 0``; its limit, 1/(x sqrt(2 pi)), is kept."""
     p = _P0 * x + _P1
@@ -141,6 +142,7 @@ def _tail_ratio(x: float) -> float:
     return p / q
 
 
+@register_jitable(**INLINED)
 def normal_cdf_reference(x: float) -> float:
     """Return the standard normal distribution function, absolute error below 1e-15."""
     distance = abs(x)
@@ -149,6 +151,7 @@ def normal_cdf_reference(x: float) -> float:
     return tail if x < 0.0 else 1.0 - tail
 
 
+@register_jitable(**INLINED)
 def price_from_moneyness(
     forward: float, strike: float, log_moneyness: float, deviation: float, is_call: float
 ) -> float:
@@ -270,9 +273,6 @@ def stressed_prices_reference(
         )
 
 
-for _function in (exp_negative, _tail_ratio, normal_cdf_reference, price_from_moneyness):
-    register_jitable(error_model="numpy", forceinline=True)(_function)
-
 _F8 = types.float64
 _ROW = types.Array(_F8, 1, "C")
 _SCALAR = _F8(_F8, _F8, _F8, _F8, _F8)
@@ -282,7 +282,7 @@ black76_delta: Any = numba.njit(_SCALAR, **STRICT)(black76_delta_reference)
 """Compiled `black76_delta_reference`, the same bits."""
 normal_cdf: Any = numba.njit(_F8(_F8), **STRICT)(normal_cdf_reference)
 """Compiled `normal_cdf_reference`, the same bits."""
-stressed_prices: Any = numba.njit(
-    types.void(_F8, _F8, _F8, _ROW, _ROW, _ROW, _ROW), **STRICT
-)(stressed_prices_reference)
+stressed_prices: Any = numba.njit(types.void(_F8, _F8, _F8, _ROW, _ROW, _ROW, _ROW), **STRICT)(
+    stressed_prices_reference
+)
 """Compiled `stressed_prices_reference`, the same bits; the loop over scenarios is vectorised."""
