@@ -1,0 +1,1 @@
+"""Search spaces, studies and the statistics that keep a search honest."""
