@@ -1,0 +1,53 @@
+"""``remargin demo`` and ``remargin simulate-exchange``: a market that any machine can have."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from remargin.commands.options import Json
+from remargin.terminal import write_note
+
+Day = datetime | None
+_DAY_FORMATS = ["%Y-%m-%d"]
+
+
+def demo(
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials of the search; the config's by default."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Pull, replay, search, track and report on a simulated market: out/demo/report.html."""
+    from experiments.demo import run_demo
+    from remargin.show import show_study
+
+    show_study(run_demo(trials=trials), as_json=json)
+
+
+def simulate_exchange(
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.")] = 8765,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the market.")] = None,
+    start: Annotated[
+        Day, typer.Option(formats=_DAY_FORMATS, help="First day, UTC.", metavar="DAY")
+    ] = None,
+    end: Annotated[
+        Day, typer.Option(formats=_DAY_FORMATS, help="Day after the last, UTC.", metavar="DAY")
+    ] = None,
+) -> None:
+    """Serve a simulated market as Deribit and Binance USD-M do, for the real ccxt client."""
+    from data_ingest.simulator import MarketParameters, serve_forever
+
+    chosen = {
+        "seed": seed,
+        "start": start and start.strftime("%Y-%m-%d"),
+        "end": end and end.strftime("%Y-%m-%d"),
+    }
+    parameters = MarketParameters(
+        **{name: value for name, value in chosen.items() if value is not None}
+    )
+    serve_forever(parameters, host=host, port=port, announce=write_note)
