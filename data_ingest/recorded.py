@@ -16,7 +16,7 @@ import numpy as np
 from backtest.errors import DataError, nearest
 from data_ingest.coverage import LedgerKey, Window, runs
 from data_ingest.quality import CHAIN_INSTRUMENT_RULES, bad_rows, put_aside
-from data_ingest.schema import CANDLES, CHAIN, FUNDING, INSTRUMENTS, OPTION_TRADES, FeedTable
+from data_ingest.schema import CANDLES, CHAIN, FUNDING, INSTRUMENTS, OPTION_TRADES
 from data_ingest.store import Batch, DataStore
 
 if TYPE_CHECKING:

@@ -1,0 +1,165 @@
+"""What market a study wants: the config that a tape is pulled, imported and built from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from backtest.errors import nearest
+from backtest.units import MS_PER_DAY, DurationMs, Fraction, Usd, UtcMs, parse_duration_ms
+from data_ingest.symbols import EXCHANGES, perpetual_symbol
+
+SNAPSHOTS = "snapshots"
+
+
+def _as_clock(value: object) -> object:
+    return value if value == SNAPSHOTS else parse_duration_ms(value)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DepthSpec(_Frozen):
+    """Where market depth (US dollars within 1 % of mid, one side) comes from; exactly one.
+
+    Parameters
+    ----------
+    recorded : bool
+        Polled order books, last known value; the thinner side counts.
+    share_of_volume : fraction
+        A model: this share of the median, over the last seven days, of the rolling one-day
+        volume. Causal, and blind to a crash in which depth goes while volume comes.
+    usd : dict of str to money
+        A constant per asset: an assumption, and the report says so.
+    max_age : duration
+        Oldest polled book that still counts.
+    """
+
+    recorded: bool = False
+    share_of_volume: Fraction | None = Field(default=None, gt=0, le=1)
+    usd: dict[str, Annotated[Usd, Field(gt=0)]] | None = None
+    max_age: DurationMs = Field(default=MS_PER_DAY, gt=0)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> DepthSpec:
+        given = [self.recorded, self.share_of_volume is not None, self.usd is not None]
+        if sum(given) != 1:
+            raise ValueError("depth needs exactly one of recorded: true, share_of_volume, usd")
+        return self
+
+
+class OptionsSpec(_Frozen):
+    """Which options of a chain the tape holds.
+
+    The filters choose instruments by what the whole window shows, which a policy never sees;
+    they bound the tape's size and say nothing of any instrument's future.
+
+    Parameters
+    ----------
+    exchange : str
+        Whose chain.
+    min_open_interest : float
+        In coins, reached at least once in the window.
+    max_expiry : duration
+        Longest time to expiry at some snapshot.
+    strikes : (fraction, fraction)
+        Strike over index at some snapshot, lowest and highest.
+    max_snapshot_gap : duration
+        Longest allowed step between snapshots.
+    poll : duration
+        How often a collector polls the chain.
+    """
+
+    exchange: str = "deribit"
+    min_open_interest: float = Field(default=0.0, ge=0)
+    max_expiry: DurationMs | None = Field(default=None, gt=0)
+    strikes: tuple[Fraction, Fraction] = (0.0, 1e9)
+    max_snapshot_gap: DurationMs = Field(default=14 * 3_600_000, gt=0)
+    poll: DurationMs = Field(default=6 * 3_600_000, gt=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> OptionsSpec:
+        if self.exchange not in EXCHANGES:
+            raise ValueError(
+                f"there is no exchange {self.exchange!r}.{nearest(self.exchange, EXCHANGES)}"
+            )
+        if self.strikes[0] >= self.strikes[1]:
+            raise ValueError("strikes needs its lowest before its highest, for example [0.5, 2]")
+        return self
+
+
+class MarketSpec(_Frozen):
+    """A window of a market on one clock.
+
+    Parameters
+    ----------
+    exchange : str
+        Where the perpetuals trade: ``binanceusdm`` or ``deribit``.
+    assets : sequence of str
+        For example ``[BTC, ETH]``.
+    start, end : date
+        Bars that open in ``[start, end)``, UTC.
+    clock : duration or "snapshots"
+        Length of a row; ``snapshots`` makes each option snapshot a row, with the chain's own
+        index as the price, for windows without recorded candles.
+    max_gap : duration
+        Longest hole that is filled with the last known value; a longer one is refused.
+    feed_delay : duration
+        How long after its end a bar is known.
+    symbols : dict of str to str
+        Unified symbol per asset where it is not the exchange's usual perpetual.
+    settlement : {"exchange", "linear", "inverse"}
+        How the perpetuals settle; ``exchange`` follows the exchange.
+    depth : DepthSpec
+        Where depth comes from.
+    options : OptionsSpec, optional
+        The option chain; without it the tape holds perpetuals only.
+    imports : sequence of str
+        Import mappings that fill the store for this market.
+    """
+
+    exchange: str
+    assets: tuple[str, ...] = Field(min_length=1)
+    start: UtcMs
+    end: UtcMs
+    clock: Annotated[int | Literal["snapshots"], BeforeValidator(_as_clock)] = 3_600_000
+    max_gap: DurationMs = Field(default=3 * 3_600_000, ge=0)
+    feed_delay: DurationMs = Field(default=0, ge=0)
+    symbols: dict[str, str] = Field(default_factory=dict)
+    settlement: Literal["exchange", "linear", "inverse"] = "exchange"
+    depth: DepthSpec
+    options: OptionsSpec | None = None
+    imports: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MarketSpec:
+        if self.exchange not in EXCHANGES:
+            raise ValueError(
+                f"there is no exchange {self.exchange!r}.{nearest(self.exchange, EXCHANGES)}"
+            )
+        if self.start >= self.end:
+            raise ValueError("start must precede end")
+        if len(set(self.assets)) != len(self.assets):
+            raise ValueError("assets names an asset twice")
+        for named in (self.symbols, self.depth.usd or {}):
+            for asset in named:
+                if asset not in self.assets:
+                    raise ValueError(
+                        f"{asset!r} is not among the assets.{nearest(asset, self.assets)}"
+                    )
+        if self.depth.usd is not None and (lacking := set(self.assets) - set(self.depth.usd)):
+            raise ValueError(f"depth.usd lacks {', '.join(sorted(lacking))}")
+        if not isinstance(self.clock, int):
+            if self.options is None:
+                raise ValueError("clock: snapshots needs options, whose snapshots make the rows")
+            if self.depth.share_of_volume is not None:
+                raise ValueError("depth.share_of_volume needs candles; clock: snapshots has none")
+        elif not 60_000 <= self.clock <= MS_PER_DAY or MS_PER_DAY % self.clock:
+            raise ValueError("clock must divide a day, from 1min to 1d, for example 1h")
+        return self
+
+    def symbol(self, asset: str) -> str:
+        """Return the unified symbol of an asset's perpetual."""
+        return self.symbols.get(asset) or perpetual_symbol(self.exchange, asset)
