@@ -47,7 +47,7 @@ class OptionTrades:
 
     def between(self, start_ms: int, end_ms: int) -> np.ndarray:
         """Mask the prints with ``start_ms <= ts <= end_ms``."""
-        return np.logical_and(self.ts_ms >= start_ms, self.ts_ms <= end_ms)
+        return np.asarray((self.ts_ms >= start_ms) & (self.ts_ms <= end_ms))
 
 
 class OptionListing:
@@ -97,7 +97,7 @@ class OptionListing:
         weight = self._appeal(options, at_ms)
         life = (at_ms - self.listed_ms[options] + MS_PER_DAY) / (14 * MS_PER_DAY)
         coins = 1_500.0 * weight * self._popularity[options] * (1 - np.exp(-life))
-        return np.round(coins, 1)
+        return np.asarray(np.round(coins, 1))
 
     def trades(self, start_ms: int, end_ms: int) -> OptionTrades:
         """Return every print with ``start_ms <= ts <= end_ms``, oldest first."""

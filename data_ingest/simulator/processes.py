@@ -93,7 +93,7 @@ def spread(impulses: np.ndarray, time_constant_hours: float) -> np.ndarray:
 def trailing_return(log_price: np.ndarray, steps: int) -> np.ndarray:
     """Return the log return over the last ``steps``, or since the start where it is younger."""
     lagged = np.concatenate((np.full(min(steps, len(log_price)), log_price[0]), log_price))
-    return np.subtract(log_price, lagged[: len(log_price)])
+    return np.asarray(log_price - lagged[: len(log_price)])
 
 
 def candles(
@@ -111,4 +111,4 @@ def candles(
     low = middle - 0.5 * np.sqrt(gap - 2 * step_variance * np.log1p(-draws[1]))
     corners = np.exp(np.column_stack((first, high, low, last)))
     # Rounding again removes what a multiple of a decimal tick leaves in the last bits.
-    return np.round(np.round(corners / tick) * tick, 6)
+    return np.asarray(np.round(np.round(corners / tick) * tick, 6))
