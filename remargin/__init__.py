@@ -51,7 +51,7 @@ _HOMES = {
     "replay": "backtest.replay",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 claim_rooms()
 

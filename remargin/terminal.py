@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Advance = Callable[[int, int], None]
 
 LABEL_WIDTH = 10
-_SLOW_SECONDS = 1.0
 
 
 def write_line(text: str = "") -> None:
@@ -139,17 +138,19 @@ def progress(label: str, *, hidden: bool = False, rate_of: str = "") -> Iterator
 
 
 @contextmanager
-def step(label: str, *, hidden: bool = False) -> Iterator[None]:
-    """Show that something without a count is running, and how long it took if it was slow."""
+def status(label: str, *, hidden: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show on standard error that something without a count is running.
+
+    Yields
+    ------
+    callable
+        ``say(what)``, to name what is being worked on.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
-    started = time.monotonic()
     if hidden or not console.is_terminal:
-        yield
+        yield lambda what: None
         return
-    with console.status(f"{label} …"):
-        yield
-    seconds = time.monotonic() - started
-    if seconds >= _SLOW_SECONDS:
-        write_note(f"  {label:<{LABEL_WIDTH}}{seconds:.1f} s")
+    with console.status(f"  {label} …") as spinner:
+        yield lambda what: spinner.update(f"  {label}  {what}")

@@ -3,39 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from remargin.commands.options import Config, Data, Json, Store
-from remargin.terminal import number, short, step, write_facts, write_json, write_line, write_table
+from remargin.terminal import (
+    number,
+    short,
+    status,
+    write_facts,
+    write_json,
+    write_line,
+    write_table,
+)
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
+_FEEDS = ("feed", "market", "read", "new", "aside")
 
 
 @app.command()
 def pull(
     config: Config,
     store: Store = None,
-    url: Annotated[
+    simulator: Annotated[
         str | None,
-        typer.Option(help="Address that replaces the exchange's own, such as a simulator's."),
+        typer.Option(
+            help="Address of a running `remargin simulate-exchange`, pulled instead of the "
+            "exchange; its clock is moved through the window.",
+            metavar="URL",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Pull what a config's market needs from its exchange, through ccxt."""
-    from experiments.pull import pull_config
+    from data_ingest.pull import pull_market
+    from data_ingest.store import DataStore
+    from experiments.config import load_config
+    from experiments.run import store_path
 
-    reports = pull_config(config, store, base_url=url, announce=None if json else _announce)
-    if json:
-        write_json(reports)
+    study = load_config(config)
+    with (
+        DataStore(store_path(study, store, create=True)) as opened,
+        status("pull", hidden=json) as say,
+    ):
+        reports = pull_market(
+            opened,
+            study.market,
+            simulator,
+            simulate_clock=simulator is not None,
+            progress=lambda report: say(f"{report.exchange} {report.market} {report.feed}"),
+        )
+    _show_reports(reports, json)
 
 
 @app.command("import")
 def import_(
     config: Annotated[
-        Path,
-        typer.Argument(help="Study config or import mapping, YAML.", metavar="CONFIG"),
+        Path, typer.Argument(help="Study config or import mapping, YAML.", metavar="CONFIG")
     ],
     data: Data = None,
     store: Store = None,
@@ -46,62 +71,96 @@ def import_(
     json: Json = False,
 ) -> None:
     """Import recorded files into the store, by the mappings that a config names."""
-    from experiments.pull import import_config
-
-    reports = import_config(
-        config, data, store, quarantine=quarantine, announce=None if json else _announce
-    )
-    if json:
-        write_json(reports)
-
-
-@app.command()
-def status(store: Store = None, json: Json = False) -> None:
-    """Show what the store holds and which windows of it are complete."""
-    from data_ingest.build import inventory
+    from data_ingest.recorded import import_recorded
     from data_ingest.store import DataStore
-    from experiments.workspace import store_path
+    from experiments.run import import_plan
 
-    with DataStore(store_path(store), read_only=True) as opened:
-        entries = inventory(opened)
-    if json:
-        write_json(entries)
-        return
+    plan = import_plan(config, data, store)
+    reports: list[Any] = []
+    with DataStore(plan.store) as opened, status("import", hidden=json) as say:
+        for mapping in plan.mappings:
+            reports += import_recorded(
+                opened,
+                mapping,
+                plan.data,
+                quarantine=quarantine,
+                progress=lambda report: say(report.source),
+            )
+    _show_reports(reports, json)
+
+
+@app.command("status")
+def status_(store: Store = None, json: Json = False) -> None:
+    """Show what the store holds, and how many holes it has."""
     from backtest.units import iso_utc
+    from data_ingest.inventory import inventory
+    from data_ingest.store import DataStore
+    from experiments.run import store_path
 
+    with DataStore(store_path(None, store), read_only=True) as opened:
+        rows = inventory(opened)
+    if json:
+        write_json(rows)
+        return
     write_table(
-        ("feed", "market", "from", "to", "rows", "source"),
+        ("feed", "exchange", "market", "from", "to", "rows", "gaps", "sha256"),
         (
-            (e.feed, e.market, iso_utc(e.start_ms), iso_utc(e.end_ms), number(e.rows), e.origin)
-            for e in entries
+            (
+                row.feed,
+                row.exchange,
+                row.market,
+                iso_utc(row.start_ms),
+                iso_utc(row.end_ms),
+                number(row.rows),
+                str(row.gaps),
+                short(row.sha256),
+            )
+            for row in rows
         ),
-        right="llllr",
+        right="lllllrr",
     )
 
 
 @app.command()
 def tape(config: Config, store: Store = None, json: Json = False) -> None:
     """Build a config's market tape and show its digest, its span and what was missing."""
-    from experiments.run import tape_of
     from experiments.config import load_config
+    from experiments.run import open_tape
+    from remargin.show import tape_line, tape_record
 
-    with step("tape", hidden=json):
-        built = tape_of(load_config(config), store)
+    with status("tape", hidden=json):
+        built = open_tape(load_config(config), store)
     if json:
-        from remargin.show import tape_record
-
         write_json(tape_record(built))
         return
-    from remargin.show import tape_line
-
-    write_facts([("tape", tape_line(built))])
+    write_facts([("tape", tape_line(built)), ("digest", built.digest)])
     for note in built.notes:
         write_line(f"  note      {note}")
-    write_line(f"  digest    {built.digest}")
 
 
-def _announce(line: str) -> None:
-    write_line(f"  {line}")
+def _show_reports(reports: list[Any], as_json: bool) -> None:
+    if as_json:
+        write_json(reports)
+        return
+    write_table(
+        _FEEDS,
+        (
+            (
+                report.feed,
+                report.market,
+                number(report.rows_read),
+                number(report.rows_added),
+                number(report.rows_quarantined),
+            )
+            for report in reports
+        ),
+        right="llrrr",
+    )
+    for report in reports:
+        for start, end in getattr(report, "gaps", ()):
+            from backtest.units import iso_utc
 
-
-__all__ = ["app", "short"]
+            write_line(
+                f"  gap       {report.feed} {report.market}: "
+                f"{iso_utc(start)} to {iso_utc(end)} UTC has no rows at the exchange"
+            )

@@ -47,7 +47,7 @@ def simulate_exchange(
         "start": start and start.strftime("%Y-%m-%d"),
         "end": end and end.strftime("%Y-%m-%d"),
     }
-    parameters = MarketParameters(
-        **{name: value for name, value in chosen.items() if value is not None}
+    parameters = MarketParameters.model_validate(
+        {name: value for name, value in chosen.items() if value is not None}
     )
     serve_forever(parameters, host=host, port=port, announce=write_note)
