@@ -11,6 +11,7 @@ accounts, nor a regime that the window does not hold.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from backtest.seeds import stream
 if TYPE_CHECKING:
     from backtest.result import ReplayResult
 
-SHORTEST_BLOCK_DAYS = 2.0
+SHORTEST_BLOCK_DAYS = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Comparison:
 
     intervals: dict[str, PairedInterval]
     days: int
-    block_days: float
+    block_days: int
     resamples: int
     level: float
 
@@ -119,17 +120,17 @@ def compare_paired(
     return Comparison(ordered, count, block, resamples, level)
 
 
-def block_length(current: dict[str, np.ndarray], proposed: dict[str, np.ndarray]) -> float:
+def block_length(current: dict[str, np.ndarray], proposed: dict[str, np.ndarray]) -> int:
     """Choose the mean block length in days: the longest that any daily difference asks for.
 
     Differences that never change ask for nothing; at least two days, at most a third of all.
     """
     from arch.bootstrap import optimal_block_length
 
-    longest = SHORTEST_BLOCK_DAYS
+    longest = float(SHORTEST_BLOCK_DAYS)
     days = len(current["hours"])
     if days < 8:
-        return longest
+        return SHORTEST_BLOCK_DAYS
     for key, values in current.items():
         difference = proposed[key] - values
         scale = np.abs(difference).max()
@@ -140,10 +141,10 @@ def block_length(current: dict[str, np.ndarray], proposed: dict[str, np.ndarray]
             length = float(optimal_block_length(difference / scale)["stationary"].iloc[0])
         if np.isfinite(length):
             longest = max(longest, length)
-    return float(min(longest, max(SHORTEST_BLOCK_DAYS, days / 3)))
+    return math.ceil(min(longest, days / 3))
 
 
-def draw_days(days: int, block_days: float, resamples: int, seed: int) -> np.ndarray:
+def draw_days(days: int, block_days: int, resamples: int, seed: int) -> np.ndarray:
     """Draw ``(resamples, days)`` day numbers in blocks of geometric length, wrapping around."""
     from arch.bootstrap import StationaryBootstrap
 

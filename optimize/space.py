@@ -114,6 +114,19 @@ class Dimension:
         """Return a value as a config may hold it: durations carry their unit."""
         return f"{value}ms" if self.unit == TIME and not self.choices else value
 
+    def read(self, written: Any) -> Value:
+        """Read a value out of a config, in the unit of the search.
+
+        Raises
+        ------
+        ConfigError
+            If it is not a number with a unit that a config may hold.
+        """
+        if self.choices:
+            return written if isinstance(written, str | int | float) else str(written)
+        number, _ = _number(written, self.path)
+        return round(number) if self.unit == TIME else number
+
     def contains(self, value: Value) -> bool:
         """Tell whether a value lies in the space (the grid is not looked at)."""
         if self.choices:
@@ -249,7 +262,7 @@ def _choice(leaf: dict[str, Any], path: str) -> Dimension:
     for choice in choices:
         if not isinstance(choice, str | int | float):
             raise ConfigError(f"{path}: choice {choice!r} is neither a number nor a word.")
-    start: Value = leaf.get("start", choices[0])
+    start: Value = leaf["start"] if "start" in leaf else choices[0]
     if start not in choices:
         raise ConfigError(f"{path}: start {start!r} is not one of the choices.")
     return Dimension(path, choices=tuple(choices), start=start)
