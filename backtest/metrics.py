@@ -6,6 +6,7 @@ up and ask the same function again. The others are paths' extremes and have no s
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -229,13 +230,13 @@ def _max_rise(rate: np.ndarray, ts: np.ndarray, window_ms: int) -> float:
     """Largest ``rate[t] / min(rate[s]) - 1`` over ``s`` within the window before ``t``."""
     largest = 0.0
     for column in rate.T:
-        lows: list[int] = []
+        lows: deque[int] = deque()
         for t in np.flatnonzero(~np.isnan(column)):
             while lows and column[lows[-1]] >= column[t]:
                 lows.pop()
             lows.append(int(t))
             while ts[lows[0]] < ts[t] - window_ms:
-                lows.pop(0)
+                lows.popleft()
             if column[lows[0]] > 0.0:
                 largest = max(largest, column[t] / column[lows[0]] - 1.0)
     return float(largest)

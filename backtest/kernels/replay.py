@@ -351,7 +351,7 @@ def replay_rows(
         state.cursor[0] = order
         waterfall(tape, book, state, series, row, shortfall)
 
-        state.outside += state.flow
+        state.outside[:] += state.flow
         state.flow[:] = 0.0
         series[row, FUND_LEVEL] = state.purse[FUND]
         leaked, gross = imbalance(tape, book, state, row)

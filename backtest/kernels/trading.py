@@ -234,7 +234,6 @@ def place_group(
     wanted = 0.0
     for order in range(first, last):
         i = book.order_instrument[order]
-        reduces = reduces and book.order_kind[order] == CLOSE
         alive = tape.listed_ms[i] <= tape.ts[row] and tape.ts[row] < tape.expiry_ms[i]
         tradable = tradable and alive
         if not tradable:
@@ -245,6 +244,7 @@ def place_group(
             break
     for order in range(first, last):
         i = book.order_instrument[order]
+        reduces = reduces and book.order_kind[order] == CLOSE
         price_now(tape, state, i, row, venue.option_delta_floor)
         wanted += abs(order_quantity(book, state, order)) * state.notional_usd[i]
     if not tradable:

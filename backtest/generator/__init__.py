@@ -1,0 +1,1 @@
+"""The parts of the account book generator; `backtest.generate` is its door."""

@@ -1,0 +1,230 @@
+"""What a generated account book should look like: targets, flow, kinds of trader."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from backtest.errors import ConfigError, nearest
+from backtest.units import DurationMs, Fraction, Usd
+
+PRESET_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "books"
+
+Strategy = Literal[
+    "perpetual",
+    "long_call",
+    "short_call",
+    "long_put",
+    "short_put",
+    "covered_call",
+    "protective_put",
+    "call_spread",
+    "put_spread",
+    "long_straddle",
+    "short_straddle",
+    "long_strangle",
+    "short_strangle",
+    "iron_condor",
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LeverageQuantiles(_Part):
+    """Leverage of an account, notional over equity, at five points of its distribution."""
+
+    p05: float = Field(gt=0.0, description="5 % of the accounts use less")
+    p25: float = Field(gt=0.0, description="a quarter of the accounts uses less")
+    p50: float = Field(gt=0.0, description="the median account")
+    p75: float = Field(gt=0.0, description="three quarters of the accounts use less")
+    p95: float = Field(gt=0.0, description="95 % of the accounts use less")
+    maximum: float = Field(gt=0.0, description="no account uses more")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        values = list(self.model_dump().values())
+        if values != sorted(values):
+            raise ValueError("leverage must not fall from p05 to p95 and on to maximum")
+        return self
+
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """List (quantile, leverage)."""
+        return (
+            (0.05, self.p05),
+            (0.25, self.p25),
+            (0.50, self.p50),
+            (0.75, self.p75),
+            (0.95, self.p95),
+        )
+
+
+class Segment(_Part):
+    """One kind of trader: what it trades and how it answers a margin call."""
+
+    share: Fraction = Field(gt=0.0, le=1.0, description="share of the accounts")
+    strategies: dict[Strategy, float] = Field(
+        min_length=1, description="weights of what it opens; options count only where listed"
+    )
+    trend: float = Field(
+        0.0, ge=-1.0, le=1.0, description="1 always buys after a rise, -1 always sells"
+    )
+    activity: float = Field(1.0, gt=0.0, le=100.0, description="orders relative to the average")
+    held_to_expiry: Fraction = Field(
+        0.5, ge=0.0, le=1.0, description="share of option positions that are left to expire"
+    )
+    top_up_share: Fraction = Field(
+        0.5, ge=0.0, le=1.0, description="share of a margin call that it pays"
+    )
+    top_up_delay: DurationMs = Field(7_200_000, ge=0, description="time until it pays, ms")
+    release: float = Field(
+        2.0, ge=1.0, le=100.0, description="withdraws above this multiple of its target"
+    )
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        weights = self.strategies.values()
+        if any(not math.isfinite(w) or w < 0.0 for w in weights) or sum(weights) <= 0.0:
+            raise ValueError("strategies need non-negative weights, at least one positive")
+        return self
+
+
+class BookSpec(_Part):
+    """A generated book; what is not given is taken from the preset.
+
+    Targets describe accounts that trade at least once; `describe_book` prints each beside
+    what was achieved.
+    """
+
+    preset: str = Field("cross-margin-dex", description="name in configs/books, or a YAML file")
+    accounts: int = Field(2_000, ge=10, le=1_000_000, description="number of accounts")
+    seed: int | None = Field(None, ge=0, description="seed; the caller's where not given")
+    median_equity_usd: Usd = Field(gt=0.0, description="wallet of the median account, USD")
+    open_interest_usd: Usd | None = Field(
+        None, gt=0.0, description="mean intended notional, USD; overrides median_equity_usd"
+    )
+    wallet_multiple: float = Field(
+        ge=1.0, le=100.0, description="wallet over the equity that leverage is measured on"
+    )
+    gini: Fraction = Field(gt=0.0, lt=1.0, description="Gini coefficient of intended notional")
+    top_percent_share: Fraction = Field(
+        gt=0.0, lt=1.0, description="share of intended notional of the largest 1 % of accounts"
+    )
+    tail_index: float = Field(
+        ge=0.5, le=5.0, description="Pareto index of the largest equities, before truncation"
+    )
+    tail_share: Fraction = Field(gt=0.0, le=0.5, description="share of accounts in that tail")
+    size_leverage_correlation: float = Field(
+        gt=-0.95, lt=0.95, description="of log equity and log leverage"
+    )
+    leverage: LeverageQuantiles
+    option_share: Fraction = Field(
+        ge=0.0, le=1.0, description="options' share of notional x time; 0 without options"
+    )
+    orders_per_account_per_day: float = Field(
+        gt=0.0, le=100.0, description="mean over all accounts, legs and closings included"
+    )
+    activity_spread: float = Field(
+        ge=0.0, le=2.5, description="standard deviation of log activity between accounts"
+    )
+    time_in_market: Fraction = Field(
+        gt=0.0, lt=1.0, description="share of the time in which an account holds a position"
+    )
+    holding_spread: float = Field(
+        ge=0.0, le=2.5, description="standard deviation of the log holding time"
+    )
+    size_spread: float = Field(
+        ge=0.0, le=1.0, description="standard deviation of log size between orders of an account"
+    )
+    option_tenor: DurationMs = Field(gt=0, description="median life at which options trade, ms")
+    option_tenor_spread: float = Field(ge=0.0, le=3.0, description="log standard deviation of it")
+    coin_share: Fraction = Field(
+        ge=0.0, le=1.0, description="share of accounts that post coin and trade inverse contracts"
+    )
+    reference_margin: Fraction = Field(
+        gt=0.0, le=1.0, description="initial margin rate that traders are used to"
+    )
+    posted_share: Fraction = Field(
+        gt=0.0, le=1.0, description="share of its equity an account posts at that rate"
+    )
+    largest_buffer: float = Field(
+        ge=1.05, le=100.0, description="largest multiple of initial margin that is posted"
+    )
+    largest_position: Fraction = Field(
+        gt=0.0,
+        le=10.0,
+        description="largest opening, share of the asset's daily volume over 30 days before",
+    )
+    side_tolerance: Fraction = Field(
+        ge=0.0, le=1.0, description="net over gross at which new perpetuals take the other side"
+    )
+    max_orders: int = Field(2_000_000, ge=1, description="a larger book is refused")
+    segments: dict[str, Segment] = Field(min_length=1)
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="where each number comes from, by field"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        """Lay what is given over the preset; a changed number loses the preset's source."""
+        if not isinstance(given, dict):
+            return given
+        name = given.get("preset", "cross-margin-dex")
+        merged = load_preset(str(name))
+        sources = {**merged.get("sources", {}), **given.get("sources", {})}
+        for key, value in given.items():
+            if key not in given.get("sources", {}):
+                sources.pop(key, None)
+            if key == "leverage" and isinstance(value, dict):
+                value = {**merged.get(key, {}), **value}
+            merged[key] = value
+        return {**merged, "preset": name, "sources": sources}
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Self:
+        total = sum(segment.share for segment in self.segments.values())
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"the shares of the segments add up to {total:.4g}, not 1")
+        return self
+
+    def source_of(self, name: str) -> str:
+        """Say where a number comes from; ``"given"`` where the user set it."""
+        return self.sources.get(name, "given")
+
+
+def preset_names() -> list[str]:
+    """List the presets that come with the project."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Read a preset's fields.
+
+    Parameters
+    ----------
+    name
+        A name from `preset_names`, or the path of a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset, or it is not a mapping.
+    """
+    import yaml
+
+    own_file = name.endswith((".yaml", ".yml"))
+    path = Path(name) if own_file else PRESET_FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"book.preset: {name!r} does not exist.{nearest(name, preset_names())}")
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({error}).") from None
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path}: expected a mapping of book fields, found a {type(fields)}.")
+    return fields
