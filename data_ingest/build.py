@@ -18,7 +18,6 @@ from data_ingest.prices import (
     funding_accrual,
     recorded_depth,
 )
-from data_ingest.spec import SNAPSHOTS
 from data_ingest.store import StoreError
 from data_ingest.symbols import EXCHANGES
 
@@ -57,8 +56,7 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
     if store.is_empty():
         raise StoreError(f"the store {store.path} is empty; import or pull data first.")
     chain = load_chain(store, market) if market.options else None
-    if market.clock == SNAPSHOTS:
-        assert chain is not None
+    if chain and not isinstance(market.clock, int):
         ts, known_ts, prices = _snapshot_rows(store, market, chain)
     else:
         ts = candle_clock(market)

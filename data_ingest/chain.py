@@ -198,11 +198,7 @@ def _refuse_gaps(
             f"{', '.join(market.assets)} from {iso_utc(market.start)} to {iso_utc(market.end)} UTC."
         )
     edges = np.concatenate(([min(market.start, vol_ts[0])], vol_ts, [max(market.end, vol_ts[-1])]))
-    gaps = [
-        (int(a), int(b))
-        for a, b in pairwise(edges)
-        if b - a > options.max_snapshot_gap
-    ]
+    gaps = [(int(a), int(b)) for a, b in pairwise(edges) if b - a > options.max_snapshot_gap]
     if gaps:
         raise GapError(
             f"the {options.exchange} option chain has {describe_gaps(gaps)} longer than "

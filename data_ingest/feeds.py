@@ -114,7 +114,9 @@ def pull_funding(
 
     def fetch(piece: Window) -> Page:
         start, end = piece
-        answers = client.call("fetch_funding_rate_history", symbol, start, 1000, {"until": end - 1})
+        # Every payment whose rounded stamp lies in the window, wherever its jitter put it.
+        first, last = start - _JITTER_MS // 2, end - 1 + _JITTER_MS // 2
+        answers = client.call("fetch_funding_rate_history", symbol, first, 1000, {"until": last})
         rows: list[Row] = []
         for answer in answers:
             at = (int(answer["timestamp"]) + _JITTER_MS // 2) // _JITTER_MS * _JITTER_MS
@@ -245,12 +247,20 @@ def poll_chain(
 
 
 def poll_depth(store: DataStore, client: ExchangeClient, symbol: str, at_ms: int) -> PullReport:
-    """Store what rests within 1 % of mid on each side of the book now, in US dollars."""
+    """Store what rests within 1 % of mid on each side of the book now, in US dollars.
+
+    A book that ends inside the band at the exchange's largest size is stored as far as it
+    goes: a lower bound, as on Binance, whose thousand levels of BTC span about 0.1 %.
+    """
     client.load_markets()
-    book = client.call("fetch_order_book", symbol, 1000)
-    if not book["bids"] or not book["asks"]:
-        raise FeedError(f"{client.exchange_id}: the book of {symbol} has an empty side.")
-    mid = (book["bids"][0][0] + book["asks"][0][0]) / 2
+    for levels in EXCHANGES[client.exchange_id].book_levels:
+        book = client.call("fetch_order_book", symbol, levels)
+        if not book["bids"] or not book["asks"]:
+            raise FeedError(f"{client.exchange_id}: the book of {symbol} has an empty side.")
+        mid = (book["bids"][0][0] + book["asks"][0][0]) / 2
+        reached = min(1 - book["bids"][-1][0] / mid, book["asks"][-1][0] / mid - 1)
+        if reached >= DEPTH_BAND or max(len(book["bids"]), len(book["asks"])) < levels:
+            break
     # Deribit counts an inverse perpetual's order in US dollars, Binance in coins.
     in_usd = bool(client.ccxt.market(symbol)["inverse"])
     bid_usd, ask_usd = (

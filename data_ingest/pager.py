@@ -7,7 +7,7 @@ window's rows together with the coverage they prove. Killed anywhere, it resumes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,16 @@ class PullReport:
     rows_added: int
     rows_quarantined: int
     gaps: tuple[Window, ...]
+
+    def __add__(self, other: PullReport) -> PullReport:
+        """Sum two reports of the same feed."""
+        return replace(
+            self,
+            rows_read=self.rows_read + other.rows_read,
+            rows_added=self.rows_added + other.rows_added,
+            rows_quarantined=self.rows_quarantined + other.rows_quarantined,
+            gaps=self.gaps + other.gaps,
+        )
 
 
 def pull_windows(

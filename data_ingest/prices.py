@@ -73,17 +73,15 @@ def candle_prices(store: DataStore, market: MarketSpec, asset: str, ts: np.ndarr
             f"{market.exchange} {symbol} trade candles have {describe_gaps(trade.gaps)} longer "
             f"than {duration_text(market.max_gap)} in {_span(ts, market)}."
         )
-    notes: list[str] = []
+    notes = _held_note(asset, "trade", trade)
     sources = [trade.source]
-    held = int(np.isnan(trade.fields["close"]).sum())
-    if held:
-        notes.append(f"{asset}: {held:,} of {len(ts):,} bars were missing and hold the last close.")
     volume_usd = np.nan_to_num(trade.fields["volume_usd"])
     bars = _filled(trade.fields)
 
     marks = _load_bars(store, market, symbol, "mark", ts)
     if marks.source is not None and not marks.gaps:
         bars = _filled(marks.fields)
+        notes += _held_note(asset, "mark", marks)
         sources.append(marks.source)
     else:
         notes.append(f"{asset}: mark is the trade close, for want of gapless mark candles.")
@@ -173,6 +171,16 @@ def _filled(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
+def _held_note(asset: str, kind: str, bars: _Bars) -> list[str]:
+    absent = np.isnan(bars.fields["close"])
+    if not absent.any():
+        return []
+    return [
+        f"{asset}: {int(absent.sum()):,} of {len(absent):,} {kind} bars were missing and hold the "
+        "last close."
+    ]
+
+
 def last_known(values: np.ndarray) -> np.ndarray:
     """Carry the last finite value forward along the first axis; NaN until there is one."""
     rows = np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1))
@@ -196,7 +204,8 @@ def _index(
     symbol = market.symbol(asset)
     bars = _load_bars(store, market, symbol, "index", ts)
     if bars.source is not None and not bars.gaps:
-        return _filled(bars.fields)["close"], bars.source, ""
+        note = " ".join(_held_note(asset, "index", bars))
+        return _filled(bars.fields)["close"], bars.source, note
     paid = store.columns(
         "SELECT ts_ms, index_price FROM funding WHERE exchange = ? AND symbol = ? "
         "AND index_price IS NOT NULL AND ts_ms <= ? ORDER BY ts_ms",

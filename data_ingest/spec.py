@@ -10,11 +10,9 @@ from backtest.errors import nearest
 from backtest.units import MS_PER_DAY, DurationMs, Fraction, Usd, UtcMs, parse_duration_ms
 from data_ingest.symbols import EXCHANGES, perpetual_symbol
 
-SNAPSHOTS = "snapshots"
-
 
 def _as_clock(value: object) -> object:
-    return value if value == SNAPSHOTS else parse_duration_ms(value)
+    return value if value == "snapshots" else parse_duration_ms(value)
 
 
 class _Frozen(BaseModel):
@@ -35,12 +33,15 @@ class DepthSpec(_Frozen):
         A constant per asset: an assumption, and the report says so.
     max_age : duration
         Oldest polled book that still counts.
+    poll : duration
+        How often a collector polls the books.
     """
 
     recorded: bool = False
     share_of_volume: Fraction | None = Field(default=None, gt=0, le=1)
     usd: dict[str, Annotated[Usd, Field(gt=0)]] | None = None
     max_age: DurationMs = Field(default=MS_PER_DAY, gt=0)
+    poll: DurationMs = Field(default=6 * 3_600_000, ge=60_000)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> DepthSpec:
@@ -70,6 +71,8 @@ class OptionsSpec(_Frozen):
         Longest allowed step between snapshots.
     poll : duration
         How often a collector polls the chain.
+    trades : bool
+        Pull every option trade too; the tape does not need them.
     """
 
     exchange: str = "deribit"
@@ -77,7 +80,8 @@ class OptionsSpec(_Frozen):
     max_expiry: DurationMs | None = Field(default=None, gt=0)
     strikes: tuple[Fraction, Fraction] = (0.0, 1e9)
     max_snapshot_gap: DurationMs = Field(default=14 * 3_600_000, gt=0)
-    poll: DurationMs = Field(default=6 * 3_600_000, gt=0)
+    poll: DurationMs = Field(default=6 * 3_600_000, ge=60_000)
+    trades: bool = False
 
     @model_validator(mode="after")
     def _known(self) -> OptionsSpec:

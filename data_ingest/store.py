@@ -176,11 +176,16 @@ class DataStore:
         return self._connection
 
     def columns(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, np.ndarray]:
-        """Run a query and return its columns as arrays; NULL numbers arrive as NaN."""
+        """Run a query and return its columns as arrays.
+
+        NULL arrives as NaN among floats, -1 among integers, None among texts, false among
+        booleans; a masked array would reach a kernel or a digest with undefined bytes under it.
+        """
         result = self._connection.execute(sql, list(parameters)).fetchnumpy()
+        fill = {"f": np.nan, "i": -1, "b": False, "O": None}
         return {
-            name: values.filled(np.nan)
-            if isinstance(values, np.ma.MaskedArray) and values.dtype.kind == "f"
+            name: values.filled(fill[values.dtype.kind])
+            if isinstance(values, np.ma.MaskedArray)
             else np.asarray(values)
             for name, values in result.items()
         }

@@ -26,6 +26,8 @@ class ExchangeConvention:
         Most that one request may ask for.
     funding_interval_ms : int
         Longest regular step between funding rows.
+    book_levels : tuple of int
+        Order-book sizes to ask for, the next where one does not reach 1 % from mid.
     """
 
     home: str
@@ -36,6 +38,7 @@ class ExchangeConvention:
     candles_per_page: int
     hours_per_funding_page: int
     funding_interval_ms: int
+    book_levels: tuple[int, ...]
 
 
 EXCHANGES = {
@@ -49,6 +52,7 @@ EXCHANGES = {
         # A thousand rows hold a thousand hours even of a market that pays hourly.
         hours_per_funding_page=1000,
         funding_interval_ms=8 * 3_600_000,
+        book_levels=(500, 1000),
     ),
     "deribit": ExchangeConvention(
         home="https://www.deribit.com",
@@ -59,6 +63,7 @@ EXCHANGES = {
         candles_per_page=5000,
         hours_per_funding_page=720,
         funding_interval_ms=3_600_000,
+        book_levels=(1000, 10_000),
     ),
 }
 
