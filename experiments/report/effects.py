@@ -1,0 +1,220 @@
+"""Current against proposed: each metric's effect, its judgement, and the case that went worst."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backtest.metrics import METRICS, daily_sums
+from backtest.units import MS_PER_DAY, iso_utc
+from experiments.report.episodes import crisis_list, daily_moves, outcome
+from experiments.report.verdict import CrisisLoss, Judgement, Verdict, grade, judge
+
+if TYPE_CHECKING:
+    from experiments.report.inputs import Pair, ReportInput
+
+LABELS = {
+    "capital_efficiency": ("Capital efficiency", "open notional ÷ locked collateral"),
+    "open_notional_usd": ("Open notional", "time-weighted mean"),
+    "locked_collateral_usd": ("Locked collateral", "time-weighted mean"),
+    "margin_to_notional": ("Margin to notional", "of open notional"),
+    "gross_bad_debt_usd": ("Gross bad debt", "over the window"),
+    "insurance_drawdown_usd": ("Insurance drawdown", "over the window"),
+    "residual_bad_debt_usd": ("Residual bad debt", "over the window"),
+    "residual_bad_debt_bps": ("Residual bad debt rate", "of mean open notional"),
+    "liquidations": ("Liquidations", "steps over the window"),
+    "liquidated_notional_usd": ("Liquidated notional", "over the window"),
+    "false_liquidation_share": ("False liquidations", "of liquidation steps"),
+    "rejected_notional_usd": ("Rejected orders", "notional over the window"),
+    "margin_calls_usd": ("Margin calls", "asked for over the window"),
+    "peak_to_trough_margin": ("Peak-to-trough margin", "highest ÷ lowest rate"),
+    "max_margin_rise_1d": ("Largest one-day margin rise", "of the lowest rate in 24 h"),
+    "coverage": ("Coverage", "of row × asset × side"),
+    "breaches": ("Breaches", "of row × asset × side"),
+    "ledger_imbalance_usd": ("Ledger imbalance", "largest at any step"),
+}
+"""What a reader sees for each metric key, and the denominator that belongs to it."""
+
+ALWAYS_HEADLINE = ("insurance_drawdown_usd", "liquidated_notional_usd", "coverage")
+"""Shown in the decision box beside the objectives and limits of the search."""
+
+EVENT_SUMS = {
+    "gross_bad_debt_usd": "gross_bad_debt_usd",
+    "insurance_drawdown_usd": "insurance_drawdown_usd",
+    "residual_bad_debt_usd": "residual_bad_debt_usd",
+    "residual_bad_debt_bps": "residual_bad_debt_usd",
+    "liquidations": "liquidations",
+    "liquidated_notional_usd": "liquidated_notional_usd",
+    "false_liquidation_share": "false_liquidations",
+    "rejected_notional_usd": "rejected_notional_usd",
+    "margin_calls_usd": "margin_calls_usd",
+    "coverage": "breaches",
+    "breaches": "breaches",
+}
+"""Metrics of events, and the daily sum that tells on how many days the event happened."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One metric of a pair.
+
+    Parameters
+    ----------
+    key
+        Metric key.
+    current, proposed
+        Values in the metric's unit.
+    low, high
+        95 % interval of ``proposed - current``; NaN where the metric has none.
+    judgement
+        By `experiments.report.verdict.judge`.
+    current_days, proposed_days
+        Days with at least one event, or None where the metric counts no events.
+    days
+        Days in the window.
+    """
+
+    key: str
+    current: float
+    proposed: float
+    low: float
+    high: float
+    judgement: Judgement
+    current_days: int | None
+    proposed_days: int | None
+    days: int
+
+    @property
+    def difference(self) -> float:
+        """Proposed minus current."""
+        return self.proposed - self.current
+
+
+def effects(pair: Pair) -> dict[str, Effect]:
+    """Return the effect on every metric, in the order of `METRICS`."""
+    current_days = daily_sums(pair.current)
+    proposed_days = daily_sums(pair.proposed)
+    found = {}
+    for key, metric in METRICS.items():
+        paired = pair.comparison.intervals.get(key)
+        low, high = (
+            (paired.difference.low, paired.difference.high) if paired else (math.nan, math.nan)
+        )
+        event = EVENT_SUMS.get(key)
+        found[key] = Effect(
+            key=key,
+            current=pair.current.metrics[key],
+            proposed=pair.proposed.metrics[key],
+            low=low,
+            high=high,
+            judgement=judge(low, high, metric.better),
+            current_days=int((current_days[event] > 0).sum()) if event else None,
+            proposed_days=int((proposed_days[event] > 0).sum()) if event else None,
+            days=len(current_days["hours"]),
+        )
+    return found
+
+
+def headline_keys(report: ReportInput) -> list[str]:
+    """Return the metrics of the decision box: objectives, limits, then the usual ones."""
+    keys = [objective.metric for objective in report.goal.objectives]
+    keys += [limit.metric for limit in report.goal.limits]
+    return list(dict.fromkeys([*keys, *ALWAYS_HEADLINE]))
+
+
+def reach_verdict(report: ReportInput, holdout: dict[str, Effect]) -> Verdict:
+    """Grade the proposal on the hold-out window."""
+    crises = []
+    for episode in crisis_list(report.search.current, report.holdout.current):
+        if episode.held_out:
+            current = outcome(report.holdout.current, episode)
+            proposed = outcome(report.holdout.proposed, episode)
+            crises.append(
+                CrisisLoss(
+                    episode.label,
+                    current.gross_bad_debt_usd,
+                    proposed.gross_bad_debt_usd,
+                    current.open_notional_usd,
+                )
+            )
+    metrics = report.holdout.proposed.metrics
+    return grade(
+        {o.metric: holdout[o.metric].judgement for o in report.goal.objectives},
+        crises,
+        # A limit without a number (NaN) is not a limit that was kept.
+        [str(lim) for lim in report.goal.limits if not lim.violation(metrics[lim.metric]) <= 0],
+        synthetic=report.synthetic_market or report.synthetic_book,
+    )
+
+
+@dataclass(frozen=True)
+class WorstDay:
+    """The UTC day on which the proposal did worst against the current policy.
+
+    Parameters
+    ----------
+    key
+        What it had more of: ``gross_bad_debt_usd`` or ``liquidated_notional_usd``.
+    day
+        ISO date.
+    current_usd, proposed_usd
+        Sums of the day.
+    asset, move
+        The index that moved most over any 24 hours that end on the day, and its move.
+    worse_days, days
+        On how many days of the window the proposal had more of it, of how many.
+    held_out
+        Whether the day lies in the hold-out window.
+    """
+
+    key: str
+    day: str
+    current_usd: float
+    proposed_usd: float
+    asset: str
+    move: float
+    worse_days: int
+    days: int
+    held_out: bool
+
+
+def worst_day(pair: Pair, key: str, *, held_out: bool) -> WorstDay | None:
+    """Find the day with the largest excess of the proposal, or None if there is none."""
+    current = daily_sums(pair.current)[key]
+    proposed = daily_sums(pair.proposed)[key]
+    extra = proposed - current
+    at = int(extra.argmax())
+    if not extra[at] > 0:
+        return None
+    ts = pair.current.ts
+    day = np.unique(ts // MS_PER_DAY)[at]
+    moves, _ = daily_moves(ts, pair.current.index)
+    of_day = np.nan_to_num(moves[ts // MS_PER_DAY == day])
+    row, asset = np.unravel_index(np.abs(of_day).argmax(), of_day.shape)
+    return WorstDay(
+        key=key,
+        day=iso_utc(int(day) * MS_PER_DAY)[:10],
+        current_usd=float(current[at]),
+        proposed_usd=float(proposed[at]),
+        asset=pair.current.assets[int(asset)],
+        move=float(of_day[row, asset]),
+        worse_days=int((extra > 0).sum()),
+        days=len(extra),
+        held_out=held_out,
+    )
+
+
+def worst_case(report: ReportInput) -> WorstDay | None:
+    """Find the one case to tell the voters: most extra bad debt, else most liquidations.
+
+    The hold-out window is asked before the search window, and bad debt before liquidations.
+    """
+    for key in ("gross_bad_debt_usd", "liquidated_notional_usd"):
+        for pair, held_out in ((report.holdout, True), (report.search, False)):
+            found = worst_day(pair, key, held_out=held_out)
+            if found:
+                return found
+    return None

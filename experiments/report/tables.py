@@ -1,0 +1,379 @@
+"""The tables, by stable key; every number comes from a result, a trial or the manifest."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from backtest.metrics import METRICS
+from backtest.units import iso_utc
+from experiments.report.blocks import Cell, Table, Tone
+from experiments.report.effects import LABELS, Effect
+from experiments.report.episodes import outcome
+from experiments.report.wording import (
+    UNDEFINED,
+    amount,
+    digest_text,
+    interval,
+    public_text,
+    relative,
+    setting_text,
+    share,
+    signed,
+)
+from optimize.coverage import zero_event_upper_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from experiments.report.assumptions import Assumption
+    from experiments.report.episodes import Episode
+    from experiments.report.inputs import ReportInput
+
+ABSENT = "not used"
+"""A setting that one of two policies does not have."""
+LEDGER_ROWS = 12
+"""Trials that the ledger prints; report.json holds all of them."""
+_TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
+
+
+def _table(key: str, caption: str, columns: str, rows: Sequence[tuple[Cell, ...]]) -> Table:
+    """Lay out a table; a column that starts with ``>`` aligns right."""
+    names = [name.strip() for name in columns.split("|")]
+    return Table(
+        key=key,
+        caption=caption,
+        columns=tuple(name.removeprefix(">") for name in names),
+        numeric=tuple(name.startswith(">") for name in names),
+        rows=tuple(rows),
+    )
+
+
+def parameters(report: ReportInput) -> Table:
+    """T1: every setting that the vote changes, then how many stay."""
+    current, proposed = report.settings("current"), report.settings("proposed")
+    rows = []
+    same = 0
+    for path in dict.fromkeys([*proposed, *current]):
+        before, after = (
+            setting_text(side[path], report.units.get(path, "")) if path in side else ABSENT
+            for side in (current, proposed)
+        )
+        if before == after:
+            same += 1
+            continue
+        rows.append((Cell(path), Cell(before), Cell(after)))
+    if not rows:
+        rows.append((Cell("no setting changes"), Cell("as it is"), Cell("as it is")))
+    return _table(
+        "T1",
+        f"What the vote changes; {same} settings of policy and venue stay as they are.",
+        "setting|current|proposed",
+        rows,
+    )
+
+
+def _value(effect: Effect, value: float, days: int | None) -> Cell:
+    metric = METRICS[effect.key]
+    if days == 0:
+        # A zero is a count of days without the event, never a proof that it cannot happen.
+        bound = share(zero_event_upper_bound(effect.days))
+        text = amount(value, metric.unit) if effect.key == "coverage" else f"0 of {effect.days:,} days"
+        remark = f"0 of {effect.days:,} days with a breach; " if effect.key == "coverage" else ""
+        return Cell(text, f"{remark}95 % upper bound {bound} of days")
+    note = f"on {days:,} of {effect.days:,} days" if days is not None else ""
+    return Cell(amount(value, metric.unit), note)
+
+
+def _effect(effect: Effect) -> tuple[Cell, Cell]:
+    unit = METRICS[effect.key].unit
+    change = Cell(signed(effect.difference, unit), relative(effect.difference, effect.current))
+    if effect.judgement == "no interval":
+        if math.isfinite(effect.low):
+            return change, Cell(interval(effect.low, effect.high, unit), "neither good nor bad")
+        return change, Cell("no interval", "an extreme of one path", "quiet")
+    tone = _TONES.get(effect.judgement, "quiet")
+    return change, Cell(interval(effect.low, effect.high, unit), effect.judgement, tone)
+
+
+def headline(report: ReportInput, holdout: Mapping[str, Effect], keys: Sequence[str]) -> Table:
+    """Lay out the decision box's table: current, proposed, effect, 95 % interval."""
+    rows = []
+    for key in keys:
+        effect = holdout[key]
+        label, of = LABELS[key]
+        rows.append(
+            (
+                Cell(label, of),
+                _value(effect, effect.current, effect.current_days),
+                _value(effect, effect.proposed, effect.proposed_days),
+                *_effect(effect),
+            )
+        )
+    return _table(
+        "T2a",
+        f"Hold-out window, {span(report.holdout.current.window)}, which the search never saw. "
+        f"{drivers(report)}",
+        "metric|>current|>proposed|>effect|>95 % interval of the effect",
+        rows,
+    )
+
+
+def all_metrics(
+    report: ReportInput, holdout: Mapping[str, Effect], search: Mapping[str, Effect]
+) -> Table:
+    """T2: every metric, hold-out and search window side by side."""
+    rows = []
+    for key in METRICS:
+        unseen, seen = holdout[key], search[key]
+        label, of = LABELS[key]
+        rows.append(
+            (
+                Cell(label, of),
+                _value(unseen, unseen.current, unseen.current_days),
+                _value(unseen, unseen.proposed, unseen.proposed_days),
+                *_effect(unseen),
+                Cell(
+                    f"{amount(seen.current, METRICS[key].unit)} → "
+                    f"{amount(seen.proposed, METRICS[key].unit)}",
+                    seen.judgement,
+                    _TONES.get(seen.judgement, "quiet"),
+                ),
+            )
+        )
+    return _table(
+        "T2",
+        f"Every metric on the hold-out window ({span(report.holdout.current.window)}); the last "
+        f"column is the window that was searched ({span(report.search.current.window)}). "
+        f"{drivers(report)}",
+        "metric|>current|>proposed|>effect|>95 % interval|>search window",
+        rows,
+    )
+
+
+def _pair(current: float, proposed: float, unit: str) -> Cell:
+    before, after = amount(current, unit), amount(proposed, unit)
+    tone: Tone = "" if before == after else ("bad" if proposed > current else "good")
+    return Cell(before if before == after else f"{before} → {after}", tone=tone)
+
+
+def crises(report: ReportInput, episodes: Sequence[Episode]) -> Table:
+    """T4: what both policies did in the largest moves of the data."""
+    rows = []
+    for episode in episodes:
+        pair = report.holdout if episode.held_out else report.search
+        before, after = outcome(pair.current, episode), outcome(pair.proposed, episode)
+        rows.append(
+            (
+                Cell(
+                    episode.label,
+                    f"{iso_utc(episode.end_ms)} UTC, "
+                    f"{'hold-out' if episode.held_out else 'search'}",
+                ),
+                Cell(signed_move(episode.move), pair.current.assets[episode.asset]),
+                Cell(
+                    f"{amount(before.margin_before, 'share')} → "
+                    f"{amount(before.margin_peak, 'share')}",
+                ),
+                Cell(
+                    f"{amount(after.margin_before, 'share')} → "
+                    f"{amount(after.margin_peak, 'share')}",
+                ),
+                _pair(before.liquidated_notional_usd, after.liquidated_notional_usd, "USD"),
+                _pair(before.gross_bad_debt_usd, after.gross_bad_debt_usd, "USD"),
+                _pair(before.insurance_drawdown_usd, after.insurance_drawdown_usd, "USD"),
+                _pair(before.residual_bad_debt_usd, after.residual_bad_debt_usd, "USD"),
+            )
+        )
+    return _table(
+        "T4",
+        "The largest 24-hour index moves, found in the data. Margin is the initial rate of the "
+        "side that was hurt, before the move → at its peak; USD columns are current → proposed "
+        f"until 24 hours after the move, at prices of the day. {drivers(report)}",
+        "episode (24 h to)|>move|>current margin|>proposed margin|>liquidated|>bad debt"
+        "|>paid by the fund|>residual",
+        rows,
+    )
+
+
+def front_ledger(report: ReportInput) -> Table:
+    """T6: both policies and the front, each objective in and out of sample."""
+    objectives = [objective.metric for objective in report.goal.objectives]
+    by_number = {trial.number: trial for trial in report.trials}
+    judged = [number for number in sorted(report.front_holdout) if number in by_number]
+    if report.proposed_trial is not None:
+        # The incumbent and the proposal first; the rest in the order of the search.
+        judged.sort(key=lambda number: (number not in (0, report.proposed_trial), number))
+    rows = []
+    for number in judged[:LEDGER_ROWS]:
+        role = {0: "current", report.proposed_trial: "proposed"}.get(number, "front")
+        cells = [Cell(f"{number}", role)]
+        for key in objectives:
+            seen, unseen = by_number[number].metrics[key], report.front_holdout[number][key]
+            unit = METRICS[key].unit
+            cells += [Cell(amount(seen, unit)), Cell(amount(unseen, unit))]
+        rows.append(tuple(cells))
+    columns = "|".join(f">{LABELS[key][0]}, search|>hold-out" for key in objectives)
+    return _table(
+        "T6",
+        f"{len(rows)} of the {len(judged)} trials that were judged out of sample: the current "
+        "policy, the proposal and the front of the search. All trials are in report.json. "
+        f"{drivers(report)}",
+        f"trial|{columns}",
+        rows,
+    )
+
+
+def inventory(report: ReportInput) -> Table:
+    """T5: every feed, its span and digest."""
+    rows = [
+        (
+            Cell(source.feed),
+            Cell(source.market),
+            Cell(span((source.start_ms, source.end_ms))),
+            Cell(f"{source.rows:,}"),
+            Cell(digest_text(source.sha256), tone="number"),
+            Cell(public_text(source.origin)),
+        )
+        for source in report.sources
+    ]
+    tape = report.holdout.current
+    rows.append(
+        (
+            Cell("tape", "all feeds on one clock"),
+            Cell(", ".join(tape.assets)),
+            Cell(span((report.search.current.window[0], tape.window[1]))),
+            Cell(f"{len(report.search.current.ts) + len(tape.ts):,}", "search and hold-out rows"),
+            Cell(digest_text(tape.tape_digest), tone="number"),
+            Cell("simulated market" if report.synthetic_market else "recorded market"),
+        )
+    )
+    rows.append(
+        (
+            Cell("accounts"),
+            Cell("all"),
+            Cell("as the tape"),
+            Cell("see population"),
+            Cell(digest_text(tape.book_digest), tone="number"),
+            Cell(public_text(report.book_origin)),
+        )
+    )
+    return _table(
+        "T5",
+        "Data inventory. Digests are sha256; the full ones are in the run's manifest.",
+        "feed|market|span, UTC|>rows|digest|origin",
+        rows,
+    )
+
+
+def population(report: ReportInput) -> Table:
+    """T-population: the generated accounts against their targets."""
+    return _table(
+        "T8",
+        "Synthetic accounts: what was asked of the generator and what came out.",
+        "property|>target|>achieved|source of the target",
+        [
+            (
+                Cell(row.name),
+                Cell(_fit(row.target, row.unit)),
+                Cell(_fit(row.achieved, row.unit)),
+                Cell(row.source or "free"),
+            )
+            for row in report.book_fit
+        ],
+    )
+
+
+def _fit(value: float | None, unit: str) -> str:
+    if value is None:
+        return "no target"
+    if not math.isfinite(value):
+        return UNDEFINED
+    known = {"usd": "USD", "share": "share", "x": "x", "count": "count", "accounts": "count"}
+    if unit.lower() in known:
+        return amount(value, known[unit.lower()])
+    return setting_text(round(value, 4), unit)
+
+
+def assumption_list(items: Sequence[Assumption]) -> Table:
+    """T7: what was assumed, and whom it favours."""
+    return _table(
+        "T7",
+        "Assumptions of every number in this report.",
+        "id|assumption|favours",
+        [
+            (Cell(f"A{number}"), Cell(item.text), Cell(item.favours))
+            for number, item in enumerate(items, 1)
+        ],
+    )
+
+
+def reproduction(report: ReportInput) -> Table:
+    """Lay out what has to be the same for the numbers to be the same."""
+    manifest = report.manifest
+    rows = [
+        (Cell("run"), Cell(report.run_id, tone="number")),
+        (Cell("tape digest"), Cell(str(manifest["tape_digest"]), tone="number")),
+        (Cell("book digest"), Cell(str(manifest["book_digest"]), tone="number")),
+        (Cell("config hash"), Cell(str(manifest["config_hash"]), tone="number")),
+        (
+            Cell("code commit"),
+            Cell(
+                str(manifest["commit"]) or "unknown",
+                "with changes in no commit" if manifest["dirty"] else "",
+                "number",
+            ),
+        ),
+        (Cell("seed"), Cell(str(manifest["seed"]), tone="number")),
+        (
+            Cell("packages"),
+            Cell(", ".join(f"{k} {v}" for k, v in sorted(manifest["packages"].items())) or "none"),
+        ),
+    ]
+    shown = {"tape_digest", "book_digest", "config_hash", "commit", "dirty", "seed", "packages"}
+    for key in sorted(set(manifest) - shown):
+        value = manifest[key]
+        if isinstance(value, (str, int, float, bool)) and str(value).strip():
+            rows.append((Cell(key.replace("_", " ")), Cell(public_text(str(value)), tone="number")))
+    return _table("T9", "What the numbers depend on.", "input|value", rows)
+
+
+def glossary() -> Table:
+    """Lay out the definition of every metric, as the code that computes it holds it."""
+    return _table(
+        "T10",
+        "Metrics of this report, by the key under which report.json holds them.",
+        "metric|definition|better",
+        [
+            (
+                Cell(LABELS[key][0], key),
+                Cell(metric.definition),
+                Cell(metric.better if metric.better != "neutral" else "neither"),
+            )
+            for key, metric in METRICS.items()
+        ],
+    )
+
+
+def span(window: tuple[int, int]) -> str:
+    """Write a window as two dates; midnight at its end belongs to the day before."""
+    start, end = iso_utc(window[0]), iso_utc(window[1])
+    return f"{start.removesuffix(' 00:00')} to {end.removesuffix(' 00:00')}"
+
+
+def drivers(report: ReportInput) -> str:
+    """Say what was simulated in whatever stands above or below it."""
+    if report.synthetic_market and report.synthetic_book:
+        return "Simulated market, synthetic accounts."
+    if report.synthetic_market:
+        return "Simulated market, recorded accounts."
+    if report.synthetic_book:
+        return "Recorded market, synthetic accounts."
+    return "Recorded market, recorded accounts."
+
+
+def signed_move(move: float) -> str:
+    """Write a price move: ``−14.20 %``."""
+    return signed(move, "share").removesuffix("\u00a0pp") + "\u202f%"
+
+
