@@ -160,21 +160,21 @@ def _list_options(
             strike = float(np.round(price * ratio / tick) * tick)
             for is_call in (1, 0):
                 name = f"{assets[expiry.asset]}-{day:%d%b%y}-{strike:g}-{'PC'[is_call]}".upper()
-                for settled_in_coin in (0, 1) if inverse else (0,):
-                    rows.append(
-                        {
-                            "symbol": name + ("-COIN" if settled_in_coin else ""),
-                            "asset": expiry.asset,
-                            "kind": OPTION,
-                            "inverse": settled_in_coin,
-                            "strike": strike,
-                            "is_call": is_call,
-                            "listed_ms": expiry.listed_ms,
-                            "expiry_ms": expiry.expiry_ms,
-                            "iv_column": len(columns),
-                            "expiry_column": e,
-                        }
-                    )
+                rows += [
+                    {
+                        "symbol": name + ("-COIN" if settled_in_coin else ""),
+                        "asset": expiry.asset,
+                        "kind": OPTION,
+                        "inverse": settled_in_coin,
+                        "strike": strike,
+                        "is_call": is_call,
+                        "listed_ms": expiry.listed_ms,
+                        "expiry_ms": expiry.expiry_ms,
+                        "iv_column": len(columns),
+                        "expiry_column": e,
+                    }
+                    for settled_in_coin in ((0, 1) if inverse else (0,))
+                ]
                 columns.append((expiry, strike))
     return rows, columns
 

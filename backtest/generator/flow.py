@@ -132,7 +132,7 @@ def choose_assets(
     limits = np.cumsum(weight, axis=1) / weight.sum(axis=1, keepdims=True)
     drawn = (draws.random((len(episodes), 1)) > limits[:, :-1]).sum(axis=1)
     own = home[episodes.account]
-    return np.where(own >= 0, own, drawn)
+    return np.asarray(np.where(own >= 0, own, drawn))
 
 
 def preferred_sides(

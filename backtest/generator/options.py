@@ -11,7 +11,6 @@ from backtest.instruments import OPTION
 from backtest.units import MS_PER_HOUR, MS_PER_YEAR
 
 if TYPE_CHECKING:
-    from backtest.generator.flow import Episodes
     from backtest.tape import MarketTape
 
 LEGS = 4
@@ -137,7 +136,7 @@ def choose_expiries(
 
 def known_snapshot(tape: MarketTape, row: np.ndarray) -> np.ndarray:
     """Last option snapshot known at each row's own time, -1 before the first."""
-    return np.searchsorted(tape.vol_known_ts, tape.ts[row], side="right") - 1
+    return np.asarray(np.searchsorted(tape.vol_known_ts, tape.ts[row], side="right") - 1)
 
 
 def choose_legs(

@@ -143,7 +143,7 @@ def draw_population(spec: BookSpec, seed: int) -> Population:
         beyond = upper[tail] / spec.tail_share
         floor = np.exp(-spec.tail_index * log_limit)
         body[tail] -= np.log(floor + (1.0 - floor) * beyond) / spec.tail_index
-        return body
+        return np.asarray(body)
 
     def leverage_of(weight: float) -> np.ndarray:
         latent = weight * score + np.sqrt(1.0 - weight * weight) * noise
