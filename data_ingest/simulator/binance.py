@@ -44,7 +44,7 @@ class BinanceApi:
 
     def __init__(self, market: SimulatedMarket) -> None:
         self._market = market
-        self._paths: dict[str, Callable[[Params, int], Any]] = {
+        self.paths: dict[str, Callable[[Params, int], Any]] = {
             "time": lambda _params, now_ms: {"serverTime": now_ms},
             "ping": lambda _params, _now_ms: {},
             "exchangeInfo": self._exchange_info,
@@ -67,9 +67,9 @@ class BinanceApi:
         BinanceError
             If the path, the symbol or a parameter is unknown.
         """
-        if path not in self._paths:
+        if path not in self.paths:
             raise BinanceError(-5000, f"Path /fapi/v1/{path}, Method GET is invalid")
-        return self._paths[path](params, now_ms)
+        return self.paths[path](params, now_ms)
 
     def _exchange_info(self, _params: Params, now_ms: int) -> dict[str, Any]:
         return {

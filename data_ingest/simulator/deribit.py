@@ -55,7 +55,7 @@ class DeribitApi:
         self._market = market
         self._perpetuals = {name: PerpetualDesk(market, name) for name in market.assets}
         self._options = {name: OptionDesk(OptionListing(market, name)) for name in market.assets}
-        self._methods: dict[str, Callable[[Params, int], Any]] = {
+        self.methods: dict[str, Callable[[Params, int], Any]] = {
             "get_time": lambda _params, now_ms: now_ms,
             "get_currencies": self._currencies,
             "get_instruments": self._instruments,
@@ -81,9 +81,9 @@ class DeribitApi:
         DeribitError
             If the method, an instrument or a parameter is unknown.
         """
-        if method not in self._methods:
+        if method not in self.methods:
             raise DeribitError(-32601, "Method not found")
-        return self._methods[method](params, now_ms)
+        return self.methods[method](params, now_ms)
 
     def _currencies(self, _params: Params, _now_ms: int) -> list[dict[str, Any]]:
         long_names = {"BTC": "Bitcoin", "ETH": "Ethereum"}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backtest.units import MS_PER_DAY, UtcMs, iso_utc
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 STEP_MS = 300_000
 """The market's own clock: five minutes, the finest candle that the simulator can serve."""
 
 SVCJ = "stochastic volatility with correlated jumps, CRIX index estimates (Hou et al. 2020 model)"
-RECORDED_2024 = "median of recorded Binance USD-M five-minute candles, January to June 2024"
+RECORDED_2024 = "recorded Binance USD-M five-minute candles, January to mid-May 2024"
 CHAIN_2026 = "least-squares fit to the recorded Deribit BTC chain of 26 June 2026"
 EXCHANGE_RULE = "published rule of the exchange"
 CHOICE = "our choice"
@@ -42,7 +39,7 @@ class AssetParameters(_Parameters):
 
     name: str = _parameter("BTC", "asset", "-", CHOICE, pattern="^[A-Z]{2,6}$")
     start_price_usd: float = _parameter(
-        42_300.0, "index at the start", "USD", "BTC on 2024-01-01, rounded", gt=0
+        42_300.0, "index at the start", "USD", "prices of 2024-01-01, rounded", gt=0
     )
     variance_scale: float = _parameter(
         1.0, "variance relative to BTC", "ratio", "BTC is the yardstick", gt=0
@@ -51,7 +48,12 @@ class AssetParameters(_Parameters):
         1.0, "share of a crisis drop that the asset takes, in log price", "ratio", CHOICE, gt=0
     )
     daily_volume_usd: float = _parameter(
-        16.3e9, "perpetual's traded volume on an average day", "USD/day", RECORDED_2024, gt=0
+        21.7e9,
+        "perpetual's traded volume on Binance on a day of typical variance",
+        "USD/day",
+        "set so that the median day trades 16.3 (BTC) and 7.4 (ETH) billion as in the "
+        + RECORDED_2024,
+        gt=0,
     )
     depth_usd: float = _parameter(
         60e6, "resting orders within 1 % of mid, each side, calm market", "USD", CHOICE, gt=0
@@ -84,7 +86,7 @@ class VolatilityParameters(_Parameters):
         0.10,
         "level that the diffusive variance reverts to between jumps",
         "1/year",
-        "SVCJ gives 0.054; raised so that annual volatility is the 56 % recorded in 2024",
+        "SVCJ gives 0.054; raised towards the 56 % annual volatility of the " + RECORDED_2024,
         gt=0,
     )
     variance_diffusion: float = _parameter(
@@ -168,7 +170,10 @@ class LiquidityParameters(_Parameters):
         0.05, "Deribit's perpetual relative to Binance's", "ratio", CHOICE, gt=0
     )
     volume_elasticity: float = _parameter(
-        1.2, "log volume per log activity", "ratio", "1.25 BTC, 1.19 ETH: recorded 2024 candles"
+        1.2,
+        "log volume per log activity",
+        "ratio",
+        "1.26 (BTC) and 1.19 (ETH) in the " + RECORDED_2024,
     )
     volume_deviation: float = _parameter(0.35, "noise of log volume", "ratio", CHOICE, ge=0)
     depth_elasticity: float = _parameter(
@@ -176,13 +181,13 @@ class LiquidityParameters(_Parameters):
     )
     depth_deviation: float = _parameter(0.15, "noise of log depth", "ratio", CHOICE, ge=0)
     premium_deviation: float = _parameter(
-        0.0003, "deviation of the perpetual's premium over the index", "ratio", CHOICE, ge=0
+        0.0002, "deviation of the perpetual's premium over the index", "ratio", CHOICE, ge=0
     )
     premium_half_life_hours: float = _parameter(
         6.0, "half-life of the premium", "hours", CHOICE, gt=0
     )
     premium_per_daily_return: float = _parameter(
-        0.015, "premium per unit of trailing 24 h log return", "ratio", CHOICE
+        0.009, "premium per unit of trailing 24 h log return", "ratio", CHOICE
     )
     funding_interest: float = _parameter(0.0001, "8 h interest component", "ratio", EXCHANGE_RULE)
     funding_dampener: float = _parameter(
@@ -254,7 +259,7 @@ ETHER = AssetParameters(
     start_price_usd=2_280.0,
     variance_scale=1.31,
     crisis_beta=1.15,
-    daily_volume_usd=7.4e9,
+    daily_volume_usd=10.0e9,
     depth_usd=35e6,
     open_interest_usd=2.5e9,
     option_trades_per_day=250.0,
@@ -300,35 +305,33 @@ class MarketParameters(_Parameters):
         return STEP_MS / MS_PER_DAY
 
 
-def parameter_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield (name, default, unit, meaning, source) of every parameter, for the documentation."""
-    sections: tuple[tuple[str, type[BaseModel]], ...] = (
-        ("", MarketParameters),
-        ("assets[BTC].", AssetParameters),
-        ("volatility.", VolatilityParameters),
-        ("crises.", CrisisParameters),
-        ("liquidity.", LiquidityParameters),
-        ("surface.", SurfaceParameters),
+def parameter_table() -> str:
+    """Return every parameter as a Markdown table: name, default, unit, meaning, source."""
+    defaults = MarketParameters()
+    lines = ["| parameter | default | unit | meaning | source |", "|---|---|---|---|---|"]
+    sections: tuple[tuple[str, tuple[BaseModel, ...]], ...] = (
+        ("", (defaults,)),
+        ("assets.", defaults.assets),
+        ("volatility.", (defaults.volatility,)),
+        ("crises.", (defaults.crises,)),
+        ("liquidity.", (defaults.liquidity,)),
+        ("surface.", (defaults.surface,)),
     )
-    for prefix, model in sections:
-        for name, field in model.model_fields.items():
+    for prefix, models in sections:
+        for name, field in type(models[0]).model_fields.items():
             extra = field.json_schema_extra
             if isinstance(extra, dict):
-                yield (
-                    prefix + name,
-                    str(field.default),
-                    str(extra["unit"]),
-                    field.description or "",
-                    str(extra["source"]),
+                shown = " / ".join(_shown(getattr(model, name), extra["unit"]) for model in models)
+                lines.append(
+                    f"| `{prefix}{name}` | {shown} | {extra['unit']} "
+                    f"| {field.description} | {extra['source']} |"
                 )
+    return "\n".join(lines)
 
 
-__all__ = [
-    "BITCOIN",
-    "ETHER",
-    "STEP_MS",
-    "AssetParameters",
-    "MarketParameters",
-    "SurfaceParameters",
-    "parameter_rows",
-]
+def _shown(value: Any, unit: Any) -> str:
+    if unit == "date":
+        return iso_utc(value)[:10]
+    if isinstance(value, tuple):
+        return " to ".join(f"{bound:g}" for bound in value)
+    return f"{value:,.12g}" if isinstance(value, (int, float)) else str(value)

@@ -116,6 +116,18 @@ def test_candles_hold_their_open_and_close_and_mark_stays_near_index(
             assert not np.array_equal(venue.trade[:, 3], venue.mark[:, 3])
 
 
+def test_the_range_of_candles_gives_back_the_variance_that_made_them() -> None:
+    calm = SimulatedMarket(
+        MarketParameters(**SHORT, crises={"count": 0}, volatility={"jumps_per_day": 0})
+    )
+    path = calm.assets["BTC"]
+    # Parkinson (1980): the mean squared log range of a Brownian step is 4 ln 2 times its variance.
+    ranges = np.log(path.index[:, 1] / path.index[:, 2])
+    estimate = (ranges**2).mean() / (4 * np.log(2))
+    # Independent extremes make ranges a few percent too wide.
+    assert estimate == pytest.approx(path.variance[:-1].mean() / 365 / 288, rel=0.1)
+
+
 @pytest.mark.parametrize("hours", [1, 4, 24])
 def test_longer_candles_are_the_shorter_ones_put_together(
     market: SimulatedMarket, hours: int

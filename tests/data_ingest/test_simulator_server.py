@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import ccxt
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from backtest.errors import ConfigError
-from backtest.units import MS_PER_DAY, MS_PER_HOUR
+from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR
 from data_ingest.simulator import ExchangeSimulator, FaultPlan, MarketParameters
 
 PARAMETERS = MarketParameters(start="2024-01-01", end="2024-03-11")
@@ -214,6 +215,48 @@ def test_perpetual_trades_lie_inside_their_candle(deribit: Any) -> None:
     for trade in trades:
         bar = bars[trade["timestamp"] // 300_000 * 300_000]
         assert bar[3] <= trade["price"] <= bar[2]
+
+
+def test_the_newest_perpetual_trades_come_first_and_stop_at_the_clock(deribit: Any) -> None:
+    deribit.load_markets()
+    newest = deribit.publicGetGetLastTradesByInstrument(
+        {"instrument_name": "ETH-PERPETUAL", "count": 7}
+    )["result"]
+    assert newest["has_more"]
+    times = [int(trade["timestamp"]) for trade in newest["trades"]]
+    assert times == [END - 75_000 * number for number in range(1, 8)]
+
+
+@pytest.mark.parametrize("exchange", ["binance", "deribit"])
+def test_the_candle_in_progress_stops_at_the_clock(
+    simulator: ExchangeSimulator, exchange: str
+) -> None:
+    now = START + 12 * MS_PER_DAY + 7 * MS_PER_HOUR + 25 * 60_000
+    simulator.set_clock(now)
+    client = {"binance": binance_client, "deribit": deribit_client}[exchange](simulator.url)
+    symbol = BTC_LINEAR if exchange == "binance" else BTC_INVERSE
+    last = client.fetch_ohlcv(symbol, "1h", now - MS_PER_DAY, 1000)[-1]
+    _, steps, _ = simulator.market.candles("BTC", exchange, "trade", 300_000, last[0], now)
+    assert last[0] == now // MS_PER_HOUR * MS_PER_HOUR
+    assert len(steps) == 5
+    assert last[1:5] == [steps[0, 0], steps[:, 1].max(), steps[:, 2].min(), steps[-1, 3]]
+
+
+def test_the_published_chain_can_be_repriced_from_its_own_fields(
+    simulator: ExchangeSimulator, deribit: Any
+) -> None:
+    simulator.set_clock(START + 25 * MS_PER_DAY + 4_321)
+    deribit.load_markets(True)
+    for symbol, option in deribit.fetch_option_chain("BTC").items():
+        row, market = option["info"], deribit.market(symbol)
+        forward, strike = float(row["underlying_price"]), market["strike"]
+        years = (market["expiry"] - simulator.now_ms) / MS_PER_YEAR
+        deviation = float(row["mark_iv"]) / 100 * years**0.5
+        upper = np.log(forward / strike) / deviation + deviation / 2
+        call = ndtr(upper) - strike / forward * ndtr(upper - deviation)
+        price = call if market["optionType"] == "call" else call - 1 + strike / forward
+        assert float(row["mark_price"]) == pytest.approx(price, abs=1e-6)
+        assert row["underlying_index"] == "SYN." + row["instrument_name"].rsplit("-", 2)[0]
 
 
 def test_the_chain_is_a_snapshot_at_the_clock(
