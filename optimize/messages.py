@@ -59,6 +59,13 @@ def first_error(error: ValidationError, where: str, model: type[BaseModel]) -> s
     return f"{path}: {value!r} is refused: {reason[0].lower()}{reason[1:]}."
 
 
+def is_time(info: FieldInfo | None) -> bool:
+    """Tell whether a field holds a duration in milliseconds."""
+    return info is not None and any(
+        getattr(m, "func", None) is parse_duration_ms for m in info.metadata
+    )
+
+
 def _keys(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
@@ -92,14 +99,8 @@ def _literals(info: FieldInfo | None) -> list[str]:
     return [str(choice) for choice in get_args(info.annotation)] if info else []
 
 
-def _is_time(info: FieldInfo | None) -> bool:
-    return info is not None and any(
-        getattr(m, "func", None) is parse_duration_ms for m in info.metadata
-    )
-
-
 def _with_unit(bound: float, info: FieldInfo | None) -> str:
-    if _is_time(info):
+    if is_time(info):
         return duration_text(int(bound))
     extra = info.json_schema_extra if info else None
     unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
@@ -108,7 +109,7 @@ def _with_unit(bound: float, info: FieldInfo | None) -> str:
 
 def _shifted(value: Any, info: FieldInfo | None) -> str:
     """Guess a slipped decimal point or a forgotten percent sign."""
-    if info is None or _is_time(info) or isinstance(value, bool):
+    if info is None or is_time(info) or isinstance(value, bool):
         return ""
     if not isinstance(value, int | float):
         return ""

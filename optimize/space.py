@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 
 from backtest.errors import ConfigError, nearest
 from backtest.units import (
@@ -29,6 +29,7 @@ from backtest.units import (
     parse_fraction,
     parse_usd,
 )
+from optimize.messages import is_time
 from strategies.contract import TIME
 
 if TYPE_CHECKING:
@@ -317,6 +318,6 @@ def _bounds(info: FieldInfo) -> tuple[float | None, float | None, bool, str]:
     high = next((float(m.le) for m in info.metadata if isinstance(m, Le)), None)  # type: ignore[arg-type]
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     unit = str(extra.get("unit", ""))
-    if any(isinstance(m, BeforeValidator) and m.func is parse_duration_ms for m in info.metadata):
+    if is_time(info):
         unit = TIME
     return low, high, bool(extra.get("log", False)), unit

@@ -1,0 +1,1 @@
+"""Configs, runs, their manifests and tracking, reports and reproduction."""

@@ -1,0 +1,161 @@
+"""Run a tracked run again from its manifest and compare every number, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest.errors import RunError
+from experiments.archive import load_study
+from experiments.config import config_from
+from experiments.run import (
+    Inputs,
+    Role,
+    inputs_of,
+    problem_of,
+    replay_role,
+    study_numbers,
+)
+from optimize.study import run_study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from experiments.config import RunConfig
+    from experiments.manifest import Manifest
+    from experiments.track import Tracker
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Whether a run came out again.
+
+    Parameters
+    ----------
+    run_id
+        The run that was repeated.
+    checked
+        How many values were compared, the first that differs included.
+    difference
+        What differs first, as a sentence; None if nothing does.
+    """
+
+    run_id: str
+    checked: int
+    difference: str | None = None
+
+    @property
+    def matches(self) -> bool:
+        """Whether every value is the same, to the bit."""
+        return self.difference is None
+
+    def __str__(self) -> str:
+        """Say MATCH or DIFFERS, and what was compared."""
+        if self.matches:
+            return f"MATCH  run {self.run_id[:8]}: {self.checked:,} values equal to the bit"
+        return f"DIFFERS  run {self.run_id[:8]}: {self.difference}"
+
+
+def reproduce(
+    run: str,
+    tracker: Tracker,
+    *,
+    store: Path | None = None,
+    inputs: Inputs | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Reproduction:
+    """Repeat a run and compare tape, book, config, metrics and trials, in this order.
+
+    Parameters
+    ----------
+    run
+        Id, its beginning, or ``latest``.
+    tracker
+        Where the run is kept.
+    store
+        DuckDB file; the config's or the workspace's if not given.
+    inputs
+        Tape and book, if they are built already.
+    workers
+        Threads of a study; one per processor if not given.
+    progress
+        Called with rows or trials done, and all of them.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, it is unfinished, or its files are damaged.
+    """
+    record = tracker.find_run(run)
+    manifest = tracker.manifest(record.run_id)
+    folder = tracker.artifacts(record.run_id)
+    config = config_from(manifest.config, Path(f"manifest of run {record.run_id[:8]}"))
+    inputs = inputs or inputs_of(config, store)
+    checked = 0
+    for what, before, now in _steps(manifest, config, inputs, folder, workers, progress):
+        checked += 1
+        if not _same(before, now):
+            said = f"{what} was {_short(before)}, is {_short(now)}"
+            return Reproduction(record.run_id, checked, said)
+    return Reproduction(record.run_id, checked)
+
+
+def _steps(
+    manifest: Manifest,
+    config: RunConfig,
+    inputs: Inputs,
+    folder: Path,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what is compared; a replay starts only when everything before it was equal."""
+    yield "tape digest", manifest.tape_digest, inputs.tape.digest
+    yield "book digest", manifest.book_digest, inputs.book.digest
+    yield "config hash", manifest.config_hash, config.digest
+    recorded = _recorded_numbers(folder)
+    if manifest.kind == "replay":
+        role: Role = "incumbent" if manifest.options.get("role") == "incumbent" else "candidate"
+        now: Mapping[str, float] = replay_role(config, role, inputs, progress).metrics
+        yield from _numbers(recorded, now)
+        return
+    if manifest.kind != "study":
+        raise RunError(f"a run of kind {manifest.kind!r} cannot be repeated by itself.")
+    problem = problem_of(config, inputs, manifest.options.get("trials"))
+    again = run_study(problem, workers=workers or os.cpu_count() or 1, progress=progress)
+    yield from _numbers(recorded, study_numbers(again))
+    before = load_study(folder)
+    yield "number of trials", len(before.trials), len(again.trials)
+    for old, new in zip(before.rows(), again.rows(), strict=True):
+        for key in ("state", "feasible", "on_front", "role"):
+            yield f"{key} of trial {old['trial']}", old[key], new[key]
+        for group in ("params", "metrics"):
+            for key, value in old[group].items():
+                yield f"{key} of trial {old['trial']}", value, new[group].get(key)
+    yield "proposal", before.proposal, again.proposal
+
+
+def _numbers(
+    before: Mapping[str, float], now: Mapping[str, float]
+) -> Iterator[tuple[str, Any, Any]]:
+    for key, value in before.items():
+        yield key, value, now.get(key)
+
+
+def _recorded_numbers(folder: Path) -> dict[str, float]:
+    try:
+        numbers = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"metrics.json of the run cannot be read: {error}.") from None
+    return dict(numbers)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else repr(value)

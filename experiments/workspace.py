@@ -1,0 +1,63 @@
+"""Where results live: one folder, ``out`` or what ``REMARGIN_HOME`` names."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from backtest.errors import DataError
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of a user's store, runs and unfinished studies."""
+
+    home: Path
+
+    @classmethod
+    def default(cls) -> Workspace:
+        """Return the workspace of this process: ``REMARGIN_HOME``, else ``out`` here."""
+        return cls(Path(os.environ.get("REMARGIN_HOME") or "out"))
+
+    @property
+    def store(self) -> Path:
+        """The DuckDB file of a config that names none."""
+        return self.home / "store.duckdb"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database; ``MLFLOW_TRACKING_URI`` moves it elsewhere."""
+        given = os.environ.get("MLFLOW_TRACKING_URI")
+        return given or f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLflow keeps the files of runs."""
+        return self.home / "artifacts"
+
+    def journal(self, name: str, identity: str) -> Path:
+        """Return the journal of an unfinished study."""
+        return self.home / "studies" / f"{slug(name)}-{identity[:12]}.journal"
+
+
+def store_path(given: str | Path | None = None, config_store: str | None = None) -> Path:
+    """Return the store to use: the one given, else the config's, else the workspace's.
+
+    Raises
+    ------
+    DataError
+        If there is no such file.
+    """
+    path = Path(given or config_store or Workspace.default().store)
+    if not path.is_file():
+        raise DataError(
+            f"there is no store at {path}; run 'remargin data pull' or 'remargin data import'."
+        )
+    return path
+
+
+def slug(name: str) -> str:
+    """Return a name that is safe as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "study"
