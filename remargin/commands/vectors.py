@@ -1,4 +1,4 @@
-"""``remargin vectors``: do the models reproduce what venues publish?"""
+"""``remargin vectors``: whether the models reproduce what venues publish."""
 
 from __future__ import annotations
 
