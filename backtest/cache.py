@@ -15,17 +15,24 @@ import sys
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOMS = ("backtest", "strategies")
+_DECORATORS = {"compiled", "requirement_kernel"}
 
 
-def kernel_sources(root: Path) -> list[Path]:
+def kernel_sources(root: Path, rooms: tuple[str, ...] = ROOMS) -> list[Path]:
     """List every source that can be compiled in: what imports numba, and what that imports.
 
     Parameters
     ----------
     root
         Folder that holds the rooms.
+    rooms
+        Which of them; the ground floor compiles nothing of the others.
 
     Returns
     -------
@@ -34,17 +41,17 @@ def kernel_sources(root: Path) -> list[Path]:
     """
     imports: dict[Path, set[str]] = {}
     pending: list[Path] = []
-    for room in ROOMS:
+    for room in rooms:
         for source in sorted((root / room).rglob("*.py")):
             names: set[str] = set()
             for node in ast.walk(ast.parse(source.read_bytes())):
                 if isinstance(node, ast.ImportFrom) and node.module:
                     names.add(node.module)
-                    names |= {alias.name for alias in node.names} & {"requirement_kernel"}
+                    names |= {alias.name for alias in node.names} & _DECORATORS
                 elif isinstance(node, ast.Import):
                     names |= {alias.name for alias in node.names}
             imports[source] = names
-            if names & {"numba", "requirement_kernel"}:
+            if names & {"numba", *_DECORATORS}:
                 pending.append(source)
     by_name = {
         ".".join(source.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): source
@@ -59,12 +66,12 @@ def kernel_sources(root: Path) -> list[Path]:
     return sorted(found)
 
 
-@lru_cache(maxsize=1)
-def kernel_hash() -> str:
+@lru_cache
+def kernel_hash(rooms: tuple[str, ...] = ROOMS) -> str:
     """Return 16 hex digits naming all kernel sources, their compiler and this processor."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for source in kernel_sources(root):
+    for source in kernel_sources(root, rooms):
         digest.update(source.relative_to(root).as_posix().encode())
         digest.update(source.read_bytes())
     for name in ("numba", "llvmlite", "numpy"):
@@ -74,20 +81,39 @@ def kernel_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def use_hashed_cache() -> Path:
-    """Point numba at the folder that belongs to the present sources.
+def cache_folder(rooms: tuple[str, ...] = ROOMS) -> Path:
+    """Return the folder for kernels that compile nothing but what these rooms hold.
 
     ``REMARGIN_CACHE`` moves the parent folder; the default is the user's cache folder.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder, which numba creates when it first writes.
     """
     base = os.environ.get("REMARGIN_CACHE") or os.environ.get("XDG_CACHE_HOME")
     parent = Path(base) if base else Path.home() / ".cache"
-    folder = parent / "remargin" / "kernels" / kernel_hash()
-    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    return parent / "remargin" / "kernels" / kernel_hash(rooms)
+
+
+def use_hashed_cache() -> None:
+    """Point numba at the folder of the present sources; it is created when first written to."""
+    os.environ["NUMBA_CACHE_DIR"] = str(cache_folder())
     if "numba" in sys.modules:
-        sys.modules["numba"].config.CACHE_DIR = str(folder)
-    return folder
+        sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+
+
+def compiled(*signature: Any, **options: Any) -> Callable[[Any], Any]:
+    """Compile a kernel of the ground floor: strict IEEE arithmetic, kept on disk.
+
+    The event loop calls policies through function pointers and compiles none of them in, so
+    its folder is named by the ground floor alone: a new policy does not recompile the loop.
+    ``error_model="numpy"`` lets divisions be vectorised; contraction stays off, so that a
+    kernel and its plain-Python form give the same bits.
+    """
+    import numba
+
+    def decorate(function: Any) -> Any:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(cache_folder(("backtest",)))
+        try:
+            return numba.njit(*signature, cache=True, error_model="numpy", **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate

@@ -175,16 +175,23 @@ def _draw_orders(
     volume = daily_volume_usd(tape)
     tradable = np.where((perpetuals >= 0).any(axis=1), volume + 1e-9, 0.0)
     asset = choose_assets(tradable, episodes, accounts.home, draws)
-    notional, capped = _notionals(spec, tape, accounts, episodes, asset, volume, draws)
+    nominal = _nominals(spec, accounts, episodes, draws)
+    price = tape.index[episodes.row, asset]
+    # A coin account's wallet is worth what the coin is worth.
+    growth = price / tape.index[0, asset]
+    wanted = nominal * np.where(accounts.home[episodes.account] >= 0, growth, 1.0)
+    limit = spec.largest_position * volume[episodes.row, asset]
+    # A month without any volume says nothing about what the market can take.
+    notional = np.minimum(wanted, np.where(limit > 0.0, limit, np.inf))
     trend = np.array([part.trend for part in segments])[segment]
     side = preferred_sides(tape, episodes, asset, trend, draws)
     in_coin = (accounts.home[episodes.account] >= 0).astype(np.int64)
     perpetual = perpetuals[asset, in_coin]
     perpetual = np.where(perpetual >= 0, perpetual, perpetuals[asset, 1 - in_coin])
     legs, strategy, expiry_ms, held = choose_strategies(
-        spec, tape, episodes, segment, asset, in_coin, notional, perpetual, root
+        spec, tape, episodes, segment, asset, in_coin, nominal, perpetual, root
     )
-    coins = notional / _COUNT[strategy] / tape.index[episodes.row, asset]
+    coins = notional / _COUNT[strategy] / price
     has_perpetual = OPTION_LEG_SHARE[strategy] < 1.0
     close_ms = np.where(held, expiry_ms, np.minimum(episodes.end_ms, expiry_ms))
     fixed = strategy != PERPETUAL_ONLY
@@ -197,31 +204,20 @@ def _draw_orders(
         close_ms,
         spec.side_tolerance,
     )
-    return _orders(tape, episodes, strategy, legs, side, coins, close_ms, held, capped)
+    return _orders(
+        tape, episodes, strategy, legs, side, coins, close_ms, held, int((notional < wanted).sum())
+    )
 
 
-def _notionals(
-    spec: BookSpec,
-    tape: MarketTape,
-    accounts: _Accounts,
-    episodes: Episodes,
-    asset: np.ndarray,
-    volume_usd: np.ndarray,
-    draws: np.random.Generator,
-) -> tuple[np.ndarray, int]:
-    """Intended gross notional of each episode in USD, and how many were cut to the market."""
+def _nominals(
+    spec: BookSpec, accounts: _Accounts, episodes: Episodes, draws: np.random.Generator
+) -> np.ndarray:
+    """Intended gross notional of each episode at the prices of the first row, ``(E,)`` USD."""
     people = accounts.population
-    equity = people.wallet_usd[episodes.account] / spec.wallet_multiple
-    price = tape.index[episodes.row, asset]
-    # A coin account's wallet is worth what the coin is worth.
-    growth = np.where(accounts.home[episodes.account] >= 0, price / tape.index[0, asset], 1.0)
     spread = spec.size_spread
     noise = np.exp(spread * draws.standard_normal(len(episodes)) - 0.5 * spread**2)
-    wanted = equity * growth * people.leverage[episodes.account] * noise
-    limit = spec.largest_position * volume_usd[episodes.row, asset]
-    # A bar without any volume says nothing about what the market can take.
-    limit = np.where(limit > 0.0, limit, np.inf)
-    return np.minimum(wanted, limit), int((wanted > limit).sum())
+    equity = people.wallet_usd / spec.wallet_multiple
+    return np.asarray((equity * people.leverage)[episodes.account] * noise)
 
 
 def _orders(

@@ -35,11 +35,24 @@ def choose_strategies(
     segment: np.ndarray,
     asset: np.ndarray,
     in_coin: np.ndarray,
-    notional: np.ndarray,
+    nominal: np.ndarray,
     perpetual: np.ndarray,
     root: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Choose strategy and instruments so that options have their share of notional x time.
+
+    The share is calibrated over the whole tape, with sizes at the prices of its first row: of
+    the future it knows the listings, never a price.
+
+    Parameters
+    ----------
+    spec, tape, episodes
+        What is generated.
+    segment, asset, in_coin, nominal, perpetual
+        ``(E,)`` kind of trader, asset, whether it posts coin, size in USD at the first row's
+        prices, and instrument of a perpetual leg.
+    root
+        Root seed.
 
     Returns
     -------
@@ -83,8 +96,8 @@ def choose_strategies(
     filled = tape.ts[np.searchsorted(tape.ts, np.minimum(episodes.end_ms, last), side="left")]
     held = possible & ((waits & (expiry_ms <= next_start)) | (filled >= expiry_ms))
     until = np.where(held, expiry_ms, np.minimum(episodes.end_ms, expiry_ms))
-    option_time = notional * (np.minimum(until, last) - episodes.start_ms)
-    perpetual_time = notional * (np.minimum(episodes.end_ms, last) - episodes.start_ms)
+    option_time = nominal * (np.minimum(until, last) - episodes.start_ms)
+    perpetual_time = nominal * (np.minimum(episodes.end_ms, last) - episodes.start_ms)
     is_option = possible & (
         level
         < _option_probability(

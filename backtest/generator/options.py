@@ -199,8 +199,12 @@ def choose_legs(
             call = int(leg.kind == "call")
             open_ = usable[call]
             if leg.beyond:
-                inner = distance_out[here, before][:, None]
-                open_ = open_ & (distance_out > inner if call else distance_out < inner)
+                open_ = open_ & _beyond(distance_out, distance_out[here, before], call)
+            elif slot + 1 < len(legs) and legs[slot + 1].beyond:
+                # The outermost strike is left to the leg that must lie beyond this one.
+                outermost = np.where(open_, distance_out, -np.inf if call else np.inf)
+                outermost = outermost.max(axis=1) if call else outermost.min(axis=1)
+                open_ = open_ & _beyond(-distance_out, -outermost, call)
             miss = np.abs(distance_out - (leg.deviations * deviation)[:, None])
             miss = np.where(open_, miss, np.inf)
             before = np.argmin(miss, axis=1)
@@ -208,3 +212,9 @@ def choose_legs(
             chosen[part, slot] = ids[call][here, before]
         chosen[part][~complete] = -1
     return chosen
+
+
+def _beyond(distance: np.ndarray, inner: np.ndarray, call: int) -> np.ndarray:
+    """Tell which strikes lie strictly farther out: above for calls, below for puts."""
+    other = inner[:, None]
+    return np.asarray(distance > other if call else distance < other)

@@ -8,9 +8,9 @@ does not gather a rounding error per transfer.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from backtest.cache import compiled
 from backtest.kernels.state import (
     DEFICIT,
     DEPOSITS,
@@ -27,7 +27,7 @@ from backtest.kernels.state import (
 from backtest.kernels.valuation import equity_now, rate_to_usd
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def charge(
     tape: TapeArrays, book: BookArrays, state: State, account: int, row: int, amount_usd: float
 ) -> None:
@@ -43,7 +43,7 @@ def charge(
         state.flow[0] -= amount_usd
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def deposit(
     tape: TapeArrays,
     book: BookArrays,
@@ -62,7 +62,7 @@ def deposit(
     series[row, DEPOSITS] += coins * rate_to_usd(tape, row, currency)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def withdraw(
     tape: TapeArrays,
     book: BookArrays,
@@ -81,7 +81,7 @@ def withdraw(
     series[row, WITHDRAWALS] += coins * rate_to_usd(tape, row, currency)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def close_out(
     tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, account: int, row: int
 ) -> float:
@@ -117,7 +117,7 @@ def close_out(
     return 0.0
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def waterfall(
     tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int, shortfall: float
 ) -> None:
@@ -152,7 +152,7 @@ def waterfall(
                 state.purse[DEFICIT] += share * equity
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def imbalance(tape: TapeArrays, book: BookArrays, state: State, row: int) -> tuple[float, float]:
     """Add up all money there is and hold it against what there was at the start.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 
+from backtest.cache import compiled
 from backtest.kernels.state import PATH_TYPE, SERIES_TYPE, TAPE_TYPE, TapeArrays
 from backtest.kernels.types import (
     HOLDINGS_TYPE,
@@ -26,7 +26,7 @@ PROBE_NOTIONAL_USD = 10_000.0
 """Small enough for the lowest size tier of any venue."""
 
 
-@numba.njit(
+@compiled(
     types.void(
         TAPE_TYPE,
         KERNELS_TYPE,
@@ -40,8 +40,6 @@ PROBE_NOTIONAL_USD = 10_000.0
         types.int64,
         types.int64,
     ),
-    cache=True,
-    error_model="numpy",
     nogil=True,
 )
 def probe_rows(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 
+from backtest.cache import compiled
 from backtest.instruments import OPTION, PERPETUAL
 from backtest.kernels.money import close_out, deposit, imbalance, waterfall
 from backtest.kernels.state import (
@@ -64,7 +64,7 @@ from backtest.venue import VenueNumbers
 _CALL_NONE = -1
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def accrue_funding(tape: TapeArrays, state: State, row: int) -> None:
     """Let longs pay what the tape's funding says, per unit of notional, to the market."""
     if not np.any(tape.funding[row] != 0.0):
@@ -81,7 +81,7 @@ def accrue_funding(tape: TapeArrays, state: State, row: int) -> None:
                 state.flow[currency] += paid
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def settle_expired(
     tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int
 ) -> float:
@@ -119,7 +119,7 @@ def settle_expired(
     return shortfall
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def arrive_deposits(
     tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int
 ) -> None:
@@ -143,7 +143,7 @@ def arrive_deposits(
     state.cursor[1] = transfer
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def call_margin(
     tape: TapeArrays,
     book: BookArrays,
@@ -176,7 +176,7 @@ def call_margin(
     return now - called >= venue.call_deadline_ms
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def update_protocol(state: State, market: Market, tape: TapeArrays) -> None:
     """Show the policy the venue's own health: its fund and the open notional per asset."""
     market.protocol[:] = 0.0
@@ -190,7 +190,7 @@ def update_protocol(state: State, market: Market, tape: TapeArrays) -> None:
             )
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def see_market(
     tape: TapeArrays,
     venue: VenueNumbers,
@@ -217,7 +217,7 @@ def see_market(
         given[layer].parameters[:] = paths[layer][seen]
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def record_levels(
     tape: TapeArrays,
     state: State,
@@ -238,7 +238,7 @@ def record_levels(
     series[row, ACCOUNTS_OPEN] = active.shape[0]
 
 
-@numba.njit(
+@compiled(
     types.Array(types.float64, 2, "C")(
         TAPE_TYPE,
         BOOK_TYPE,
@@ -254,8 +254,6 @@ def record_levels(
         types.int64,
         types.int64,
     ),
-    cache=True,
-    error_model="numpy",
     nogil=True,
 )
 def replay_rows(

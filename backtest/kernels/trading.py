@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from backtest.book import CLOSE
+from backtest.cache import compiled
 from backtest.kernels.money import charge, close_out, deposit, withdraw
 from backtest.kernels.state import (
     FEES,
@@ -33,7 +33,7 @@ from backtest.kernels.valuation import (
 from backtest.venue import FULL, VenueNumbers
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def find_slot(state: State, account: int, instrument: int) -> int:
     """Return the slot in which an account holds an instrument, or -1."""
     first = state.start[account]
@@ -43,7 +43,7 @@ def find_slot(state: State, account: int, instrument: int) -> int:
     return -1
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def change_position(
     state: State, account: int, instrument: int, quantity: float, count_holders: bool
 ) -> None:
@@ -67,7 +67,7 @@ def change_position(
             state.holders[instrument] -= 1
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def impact_cost(volume_usd: float, already_usd: float, depth_usd: float, venue: VenueNumbers) -> float:
     """Cost of executing a volume after others in the same tick: the square-root law.
 
@@ -89,7 +89,7 @@ def impact_cost(volume_usd: float, already_usd: float, depth_usd: float, venue: 
     return min(2.0 / 3.0 * venue.impact_at_depth * swept / np.sqrt(depth_usd), ceiling)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def liquidate(
     tape: TapeArrays,
     book: BookArrays,
@@ -183,7 +183,7 @@ def liquidate(
     return shortfall
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def order_quantity(book: BookArrays, state: State, order: int) -> float:
     """Return the contracts an order would trade; a closing order never opens a position."""
     quantity = book.order_quantity[order]
@@ -198,7 +198,7 @@ def order_quantity(book: BookArrays, state: State, order: int) -> float:
     return -held if abs(quantity) >= abs(held) else quantity
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def place_group(
     tape: TapeArrays,
     book: BookArrays,
@@ -306,7 +306,7 @@ def place_group(
     return 0.0
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def release_excess(
     tape: TapeArrays,
     book: BookArrays,

@@ -5,9 +5,9 @@ Instruments are priced only where an account holds them or an order asks, at mos
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from backtest.cache import compiled
 from backtest.instruments import PERPETUAL
 from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.state import State, TapeArrays
@@ -17,19 +17,19 @@ from backtest.units import MS_PER_YEAR
 _MS_PER_YEAR = float(MS_PER_YEAR)
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def rate_to_usd(tape: TapeArrays, row: int, currency: int) -> float:
     """Return US dollars per unit of a currency at a row: 1, or the asset's index."""
     return 1.0 if currency == 0 else tape.index[row, currency - 1]
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def settlement_currency(tape: TapeArrays, instrument: int) -> int:
     """Return 0 for a linear instrument, ``1 + asset`` for one that settles in coin."""
     return 1 + tape.asset[instrument] if tape.inverse[instrument] == 1 else 0
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def contract_values(
     tape: TapeArrays, instrument: int, row: int, snapshot: int
 ) -> tuple[float, float, float, float, float, float, float]:
@@ -81,7 +81,7 @@ def contract_values(
     return unit, unit, notional, delta * notional, forward, sigma, years
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def price_now(
     tape: TapeArrays, state: State, instrument: int, row: int, delta_floor: float
 ) -> bool:
@@ -100,7 +100,7 @@ def price_now(
     return not np.isnan(state.unit[instrument])
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def price_seen(
     tape: TapeArrays, state: State, market: Market, instrument: int, row: int
 ) -> bool:
@@ -118,7 +118,7 @@ def price_seen(
     return not np.isnan(market.value_usd[instrument])
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def equity_now(tape: TapeArrays, state: State, account: int, row: int) -> float:
     """Return an account's equity in USD at the market's own prices."""
     total = state.cash[account, 0]
@@ -130,7 +130,7 @@ def equity_now(tape: TapeArrays, state: State, account: int, row: int) -> float:
     return total
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled()
 def equity_seen(
     tape: TapeArrays, state: State, market: Market, account: int, row: int
 ) -> float:
