@@ -159,7 +159,7 @@ class CrisisParameters(_Parameters):
         (0.8, 1.6), "annual variance added over the waves", "1/year", CHOICE
     )
     depth_factor: Range = _parameter(
-        (0.1, 0.3), "depth left at the worst", "ratio", CHOICE + ": a stress range, nobody published one"
+        (0.1, 0.3), "depth left at the worst", "ratio", CHOICE
     )
 
 
