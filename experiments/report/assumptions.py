@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backtest.units import duration_text
-from experiments.report.wording import amount, money, public_text, share
+from experiments.report.wording import amount, money, percent, public_text
 
 if TYPE_CHECKING:
     from experiments.report.inputs import ReportInput
@@ -56,8 +56,8 @@ def assumptions(report: ReportInput) -> list[Assumption]:
             "the policy that liquidates more",
         ),
         Assumption(
-            f"Impact follows the square-root law: {share(impact.at_depth)} at a volume equal to "
-            f"the depth within 1 % of mid, at most {share(impact.cap)}.",
+            f"Impact follows the square-root law: {percent(impact.at_depth)} at a volume equal to "
+            f"the depth within 1 % of mid, at most {percent(impact.cap)}.",
             "the policy that liquidates more, if depth is overstated",
         ),
         Assumption(
@@ -66,9 +66,8 @@ def assumptions(report: ReportInput) -> list[Assumption]:
             "the policy that liquidates more",
         ),
         Assumption(
-            f"The venue sees prices {duration_text(venue.oracle.latency)} late beside the delays "
-            "that the tape carries, and checks margin once per row "
-            f"(every {duration_text(int(current.interval_ms.max()))} at most).",
+            f"{_oracle(venue.oracle.latency)} and margin is checked once per row of the tape, at "
+            f"most {duration_text(int(current.interval_ms.max()))} apart.",
             "the policy that asks for less",
         ),
         Assumption(
@@ -89,6 +88,14 @@ def assumptions(report: ReportInput) -> list[Assumption]:
     ]
     listed += [Assumption(public_text(note), "see the data") for note in report.notes]
     return listed
+
+
+def _oracle(latency_ms: int) -> str:
+    if latency_ms == 0:
+        return "The venue's oracle adds no delay to those that the tape carries,"
+    return (
+        f"The venue's oracle adds {duration_text(latency_ms)} to the delays that the tape carries,"
+    )
 
 
 def untested(report: ReportInput) -> list[str]:

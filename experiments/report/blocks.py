@@ -19,13 +19,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a stable key; ``numeric`` tells which columns align right."""
+    """A table with a stable key.
+
+    Parameters
+    ----------
+    key, caption, columns, rows
+        What is printed; every row has a cell for every column.
+    numeric
+        Which columns align right.
+    paired
+        Whether each two rows belong together.
+    """
 
     key: str
     caption: str
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    paired: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a blank: a reader cannot tell it from a zero."""

@@ -8,6 +8,7 @@ text, identifiers are salted and dates left out: the same numbers give the same 
 from __future__ import annotations
 
 import re
+from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ _VARIABLES = {
     CLOUD: "cloud",
     PAPER: "paper",
 }
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "remargin",
     "font.family": "DejaVu Sans",
@@ -123,7 +124,8 @@ def _inline(svg: str, name: str, title: str) -> str:
         body = body.replace(colour, f"var(--{variable}, {colour})")
     head, rest = body.split(">", 1)
     head = re.sub(r' (?:width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-labelledby="{name}-title">\n <title id="{name}-title">{title}</title>{rest.rstrip()}\n'
+    label = f'role="img" aria-labelledby="{name}-title"'
+    return f'{head} {label}>\n <title id="{name}-title">{escape(title)}</title>{rest.rstrip()}\n'
 
 
 def time_axis(axes: Axes, start_ms: int, end_ms: int) -> None:
@@ -132,7 +134,9 @@ def time_axis(axes: Axes, start_ms: int, end_ms: int) -> None:
 
     locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    # Ticks name the month or the day; the year alone is left to say at the corner.
+    corner = ["", "%Y", "%Y", "%Y", "%Y-%m-%d", "%Y-%m-%d"]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=corner))
     axes.set_xlim(as_date(np.array([start_ms]))[0], as_date(np.array([end_ms]))[0])
 
 
@@ -142,5 +146,5 @@ def as_date(ms: np.ndarray) -> np.ndarray:
 
 
 def buckets(rows: int, limit: int) -> np.ndarray:
-    """Return the first row of each of at most ``limit`` equal runs of rows."""
-    return np.unique(np.linspace(0, rows, min(rows, limit), endpoint=False).astype(np.int64))
+    """Return the first row of each of at most ``limit`` runs of equally many rows."""
+    return np.arange(0, rows, -(-rows // limit))

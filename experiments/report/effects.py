@@ -32,8 +32,8 @@ LABELS = {
     "margin_calls_usd": ("Margin calls", "asked for over the window"),
     "peak_to_trough_margin": ("Peak-to-trough margin", "highest ÷ lowest rate"),
     "max_margin_rise_1d": ("Largest one-day margin rise", "of the lowest rate in 24 h"),
-    "coverage": ("Coverage", "of row × asset × side"),
-    "breaches": ("Breaches", "of row × asset × side"),
+    "coverage": ("Coverage", "of rows, assets and sides"),
+    "breaches": ("Breaches", "of rows, assets and sides"),
     "ledger_imbalance_usd": ("Ledger imbalance", "largest at any step"),
 }
 """What a reader sees for each metric key, and the denominator that belongs to it."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MARGIN_BUCKETS = 420
 """Points of a margin path: about one per printed dot."""
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)))
 WIDE_RATIO = 50.0
 """Above this ratio of largest to smallest positive value an axis turns logarithmic."""
 
@@ -190,7 +191,8 @@ def margin_path(name: str, data: MarginData) -> str:
                 label="breach of the proposed margin" if side == 0 else None,
             )
         axes.axhline(0.0, color=MUTED, linewidth=0.7)
-        axes.set_ylabel("price move over the margin period, %")
+        axes.set_title(data.asset)
+        axes.set_ylabel("move and margin, %")
         axes.yaxis.set_major_formatter(_plain)
         time_axis(axes, int(data.ts[0]), int(data.ts[-1]))
         handles, labels = axes.get_legend_handles_labels()
@@ -215,14 +217,13 @@ def losses(
     )
 
     def paint(figure: Figure) -> None:
-        for axes, (key, title, flow) in zip(
-            figure.subplots(3, sharex=True), panels, strict=True
-        ):
+        from matplotlib.ticker import MaxNLocator
+
+        for axes, (key, title, flow) in zip(figure.subplots(3, sharex=True), panels, strict=True):
             paths = [np.cumsum(s[key]) if flow else s[key] for s in (current, proposed)]
+            lines = zip(paths, (CURRENT, PROPOSED), ("current", "proposed"), _DASHES, strict=True)
             unit, word = _money_scale(max(float(np.max(np.abs(path))) for path in paths))
-            for path, colour, label, style in zip(
-                paths, (CURRENT, PROPOSED), ("current", "proposed"), ("-", (0, (4, 1.5))), strict=True
-            ):
+            for path, colour, label, style in lines:
                 axes.plot(
                     as_date(ts[last]), path[last] / unit, color=colour, label=label, linestyle=style
                 )
@@ -233,7 +234,8 @@ def losses(
                     linewidth=0.8,
                 )
             axes.set_title(f"{title}, {word}")
-            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+            axes.set_ylim(0.0, 1.08 * max(float(path.max()) for path in paths) / unit or 1.0)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_formatter(_plain)
             time_axis(axes, int(ts[0]), int(ts[-1]))
         handles, labels = axes.get_legend_handles_labels()

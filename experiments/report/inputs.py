@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from backtest.errors import RunError
 from backtest.metrics import METRICS
+from experiments.report.units import model_units
 from experiments.report.wording import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from backtest.generate import FitRow
     from backtest.result import ReplayResult
     from backtest.tape import DataSource
     from optimize.bootstrap import Comparison
@@ -40,17 +42,6 @@ class Pair:
     current: ReplayResult
     proposed: ReplayResult
     comparison: Comparison
-
-
-@dataclass(frozen=True)
-class FitRow:
-    """One target of the account generator: what was asked for and what came out."""
-
-    name: str
-    target: float | None
-    achieved: float
-    unit: str
-    source: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +75,7 @@ class ReportInput:
     manifest
         The run's manifest, with at least `MANIFEST_KEYS`.
     units
-        Unit of each policy setting, by dotted path.
+        Unit of each setting of the policies, by dotted path; the venue's are known.
     """
 
     run_id: str
@@ -115,7 +106,7 @@ class ReportInput:
         """
         for missing in self._missing():
             raise RunError(
-                f"run {self.run_id} has no {missing}; a report with a blank is not written."
+                f"run {self.short_id} has no {missing}; a report with a blank is not written."
             )
 
     def _missing(self) -> Iterator[str]:
@@ -150,6 +141,16 @@ class ReportInput:
         venue = flatten(result.venue.model_dump(mode="json"), "venue.")
         return flatten(result.policy) | venue
 
+    def unit(self, path: str) -> str:
+        """Return the unit of a setting, empty if it has none."""
+        venue = model_units(self.holdout.proposed.venue, "venue.")
+        return venue.get(path) or self.units.get(path, "")
+
+    @property
+    def short_id(self) -> str:
+        """As much of the run's id as a reader needs to name it."""
+        return self.run_id[:8]
+
     @property
     def synthetic_market(self) -> bool:
         """Whether the market was simulated."""
@@ -172,7 +173,7 @@ class ReportInput:
             elif held != {said}:
                 found.append(
                     f"The {noun} of these replays ({held.pop()[:12]}…) is not the one that the "
-                    f"manifest of run {self.run_id} names ({said[:12]}…): a file was changed."
+                    f"manifest of run {self.short_id} names ({said[:12]}…): a file was changed."
                 )
         if self.search.current.window[1] > self.holdout.current.window[0] and (
             self.holdout.current.window[1] > self.search.current.window[0]
@@ -180,6 +181,8 @@ class ReportInput:
             found.append("The hold-out window overlaps the search window: nothing was held out.")
         if self.manifest["dirty"]:
             found.append("The code of this run had changes that are in no commit.")
+        if self.manifest["commit"] is None:
+            found.append("The code of this run is in no commit; its source hash stands below.")
         if self.settings("current") == self.settings("proposed"):
             found.append("The proposal is the current policy: this vote would change nothing.")
         return found

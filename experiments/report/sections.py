@@ -11,6 +11,7 @@ from backtest.units import MS_PER_DAY, duration_text, iso_utc
 from experiments.report import figures, tables
 from experiments.report.assumptions import assumptions, untested
 from experiments.report.blocks import Chart, Code, Decision, Document, Points, Section
+from experiments.report.canvas import buckets
 from experiments.report.effects import (
     LABELS,
     Effect,
@@ -21,7 +22,7 @@ from experiments.report.effects import (
 )
 from experiments.report.episodes import EPISODES, HOLDOUT_EPISODES, crisis_list
 from experiments.report.verdict import MATERIAL_BPS, REVERSAL
-from experiments.report.wording import amount, interval, money, share, signed, zero_of
+from experiments.report.wording import amount, interval, money, percent, share, signed, zero_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ def build_document(report: ReportInput) -> tuple[Document, Verdict]:
     document = Document(
         title=report.name,
         question=report.question,
-        subtitle=f"Run {report.run_id}. {tables.drivers(report)} "
+        subtitle=f"Run {report.short_id}. {tables.drivers(report)} "
         f"Judged on {tables.span(report.holdout.current.window)} UTC.",
         warnings=tuple(report.warnings()),
         decision=_decision(report, verdict, unseen),
@@ -172,8 +173,8 @@ def _dissent(report: ReportInput, worse: Sequence[str], unseen: Mapping[str, Eff
 
 def _axis(key: str) -> str:
     label, of = LABELS[key]
-    unit = {"x": "×", "share": "share", "bps": "bp", "USD": "USD", "count": ""}[METRICS[key].unit]
-    return f"{label}, {unit + ' ' if unit else ''}{of}"
+    unit = {"bps": "bp ", "USD": "USD ", "share": "share "}.get(METRICS[key].unit, "")
+    return f"{label}, {unit}{of}"
 
 
 def _front(
@@ -204,7 +205,7 @@ def _front(
     caption = (
         f"F1. Each mark is one replay of the search window; crosses break a limit. Filled circles: "
         f"both policies in sample; hollow: on the hold-out window. {tables.drivers(report)} "
-        f"Run {report.run_id}."
+        f"Run {report.short_id}."
     )
     return Section("front", "Efficiency against safety", (Chart("F1", chart, caption),))
 
@@ -223,17 +224,18 @@ def _margin(report: ReportInput) -> Section:
         breach = observed & (loss > proposed)
         before = int((observed & (loss > current)).sum())
         data = figures.MarginData(asset, result.ts, current, proposed, loss, breach)
-        bucket = len(result.ts) / min(len(result.ts), figures.MARGIN_BUCKETS)
-        hours = duration_text(round(bucket * float(np.median(result.interval_ms)) / 60_000) * 60_000)
+        first = buckets(len(result.ts), figures.MARGIN_BUCKETS)
+        rows = int(first[1]) if len(first) > 1 else len(result.ts)
+        width = duration_text(rows * int(np.median(result.interval_ms)))
         breached = int(breach.sum())
         count = int(observed.sum())
         caption = (
             f"F2. {asset}, hold-out window. Grey: the largest price move over the margin period "
-            f"({period}) in buckets of {hours}, rises up and falls down; lines: the smallest "
+            f"({period}) in buckets of {width}, rises up and falls down; lines: the smallest "
             f"maintenance margin of the bucket. Breaches: {before:,} of {count:,} observations "
             f"under the current policy, {breached:,} under the proposal. "
             f"{'Simulated' if report.synthetic_market else 'Recorded'} market. "
-            f"Run {report.run_id}."
+            f"Run {report.short_id}."
         )
         charts.append(Chart("F2", figures.margin_path(f"f2-{a}", data), caption))
     lead = (
@@ -250,9 +252,7 @@ def _crises(report: ReportInput, episodes: Sequence[Episode]) -> Section:
         f"{HOLDOUT_EPISODES} largest of the hold-out, whatever they did to either policy; "
         f"{held_out} of the {len(episodes)} episodes are held out."
     )
-    return Section(
-        "crises", "What happened in the crises", (lead, tables.crises(report, episodes))
-    )
+    return Section("crises", "What happened in the crises", (lead, tables.crises(report, episodes)))
 
 
 def _losses(
@@ -270,7 +270,7 @@ def _losses(
             ),
             f"F4. Insurance fund, gross bad debt and liquidated notional on the hold-out window; "
             f"bands are the crises of the table above. {tables.drivers(report)} "
-            f"Run {report.run_id}.",
+            f"Run {report.short_id}.",
         )
     ]
     sentences = []
@@ -315,7 +315,7 @@ def _population(report: ReportInput) -> Section:
     if ratios:
         caption = (
             "F7. Synthetic accounts: achieved value of each property divided by its target. "
-            f"Run {report.run_id}."
+            f"Run {report.short_id}."
         )
         blocks.append(Chart("F7", figures.population(ratios), caption))
     if report.book_fit:
@@ -358,17 +358,15 @@ def _honesty(
     )
 
 
-def _uncertainty(
-    report: ReportInput, verdict: Verdict, unseen: Mapping[str, Effect]
-) -> Section:
+def _uncertainty(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Effect]) -> Section:
     bootstrap = report.holdout.comparison
     rule = (
         "Grade A: better on an objective and worse on none out of sample, no held-out crisis "
         "worse, every limit kept, market and accounts recorded. B: the same with a simulated "
         "market or synthetic accounts, or worse in fewer than half of the held-out crises and by "
-        f"at most {share(REVERSAL)} in each. C: nothing detectable out of sample, or no crisis to "
-        "judge by. D: worse on an objective, a limit broken, a crisis reversed or half of them "
-        f"worse. A crisis counts as worse from {amount(MATERIAL_BPS, 'bps')} of open notional in "
+        f"at most {percent(REVERSAL)} in each. C: nothing detectable out of sample, or no crisis "
+        "to judge by. D: worse on an objective, a limit broken, a crisis reversed or half of them "
+        f"worse. A crisis counts as worse from {MATERIAL_BPS:g} bp of open notional in "
         "extra bad debt. Only A and B are worded as a recommendation."
     )
     wrong = []
@@ -391,7 +389,7 @@ def _uncertainty(
         (
             f"The intervals come from {bootstrap.resamples:,} paired resamples of "
             f"{bootstrap.days:,} hold-out days in blocks of {bootstrap.block_days:.1f} days on "
-            f"average, at a level of {share(bootstrap.level)}. They cover the luck of which days "
+            f"average, at a level of {percent(bootstrap.level)}. They cover the luck of which days "
             "were seen. They do not cover the model, the accounts, or a regime that the window "
             "does not hold; bounds for events that did not happen treat days as independent.",
             rule,
@@ -411,7 +409,7 @@ def _reproduce(report: ReportInput) -> Section:
         (
             "The same inputs give the same bits. This replays the run and prints MATCH, or DIFFERS "
             "with the first number that does:",
-            Code(f"remargin reproduce {report.run_id}"),
+            Code(f"remargin reproduce {report.short_id}"),
             f"The run spans {days:,.0f} days, from {iso_utc(report.search.current.window[0])} to "
             f"{iso_utc(report.holdout.current.window[1])} UTC.",
             tables.reproduction(report),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from experiments.report.assumptions import Assumption
-    from experiments.report.episodes import Episode
+    from experiments.report.episodes import Episode, Outcome
     from experiments.report.inputs import ReportInput
 
 ABSENT = "not used"
@@ -37,7 +37,9 @@ LEDGER_ROWS = 12
 _TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
 
 
-def _table(key: str, caption: str, columns: str, rows: Sequence[tuple[Cell, ...]]) -> Table:
+def _table(
+    key: str, caption: str, columns: str, rows: Sequence[tuple[Cell, ...]], paired: bool = False
+) -> Table:
     """Lay out a table; a column that starts with ``>`` aligns right."""
     names = [name.strip() for name in columns.split("|")]
     return Table(
@@ -46,6 +48,7 @@ def _table(key: str, caption: str, columns: str, rows: Sequence[tuple[Cell, ...]
         columns=tuple(name.removeprefix(">") for name in names),
         numeric=tuple(name.startswith(">") for name in names),
         rows=tuple(rows),
+        paired=paired,
     )
 
 
@@ -56,7 +59,7 @@ def parameters(report: ReportInput) -> Table:
     same = 0
     for path in dict.fromkeys([*proposed, *current]):
         before, after = (
-            setting_text(side[path], report.units.get(path, "")) if path in side else ABSENT
+            setting_text(side[path], report.unit(path)) if path in side else ABSENT
             for side in (current, proposed)
         )
         if before == after:
@@ -74,26 +77,29 @@ def parameters(report: ReportInput) -> Table:
 
 
 def _value(effect: Effect, value: float, days: int | None) -> Cell:
-    metric = METRICS[effect.key]
-    if days == 0:
-        # A zero is a count of days without the event, never a proof that it cannot happen.
-        bound = share(zero_event_upper_bound(effect.days))
-        text = amount(value, metric.unit) if effect.key == "coverage" else f"0 of {effect.days:,} days"
-        remark = f"0 of {effect.days:,} days with a breach; " if effect.key == "coverage" else ""
-        return Cell(text, f"{remark}95 % upper bound {bound} of days")
-    note = f"on {days:,} of {effect.days:,} days" if days is not None else ""
-    return Cell(amount(value, metric.unit), note)
+    text = amount(value, METRICS[effect.key].unit)
+    if days is None:
+        return Cell(text)
+    what = "with a breach" if effect.key == "coverage" else "with any"
+    if days:
+        return Cell(text, f"{days:,} of {effect.days:,} days {what}")
+    # A zero is a count of days without the event, never a proof that it cannot happen.
+    bound = f"95 % upper bound {share(zero_event_upper_bound(effect.days))} of days"
+    none = f"0 of {effect.days:,} days"
+    return Cell(text, f"{none} {what}; {bound}") if effect.key == "coverage" else Cell(none, bound)
 
 
 def _effect(effect: Effect) -> tuple[Cell, Cell]:
     unit = METRICS[effect.key].unit
-    change = Cell(signed(effect.difference, unit), relative(effect.difference, effect.current))
+    percent = "" if unit == "share" else relative(effect.difference, effect.current)
+    change = Cell(signed(effect.difference, unit), percent)
     if effect.judgement == "no interval":
-        if math.isfinite(effect.low):
-            return change, Cell(interval(effect.low, effect.high, unit), "neither good nor bad")
         return change, Cell("no interval", "an extreme of one path", "quiet")
-    tone = _TONES.get(effect.judgement, "quiet")
-    return change, Cell(interval(effect.low, effect.high, unit), effect.judgement, tone)
+    return change, Cell(
+        interval(effect.low, effect.high, unit),
+        effect.judgement,
+        _TONES.get(effect.judgement, "quiet"),
+    )
 
 
 def headline(report: ReportInput, holdout: Mapping[str, Effect], keys: Sequence[str]) -> Table:
@@ -151,49 +157,54 @@ def all_metrics(
     )
 
 
-def _pair(current: float, proposed: float, unit: str) -> Cell:
-    before, after = amount(current, unit), amount(proposed, unit)
-    tone: Tone = "" if before == after else ("bad" if proposed > current else "good")
-    return Cell(before if before == after else f"{before} → {after}", tone=tone)
-
-
 def crises(report: ReportInput, episodes: Sequence[Episode]) -> Table:
-    """T4: what both policies did in the largest moves of the data."""
+    """T4: what both policies did in the largest moves of the data, two rows each."""
     rows = []
     for episode in episodes:
         pair = report.holdout if episode.held_out else report.search
+        window = "hold-out" if episode.held_out else "search"
         before, after = outcome(pair.current, episode), outcome(pair.proposed, episode)
-        rows.append(
+        rows += [
+            (Cell(episode.label), Cell(signed_move(episode.move)), *_outcome("current", before)),
             (
-                Cell(
-                    episode.label,
-                    f"{iso_utc(episode.end_ms)} UTC, "
-                    f"{'hold-out' if episode.held_out else 'search'}",
-                ),
-                Cell(signed_move(episode.move), pair.current.assets[episode.asset]),
-                Cell(
-                    f"{amount(before.margin_before, 'share')} → "
-                    f"{amount(before.margin_peak, 'share')}",
-                ),
-                Cell(
-                    f"{amount(after.margin_before, 'share')} → "
-                    f"{amount(after.margin_peak, 'share')}",
-                ),
-                _pair(before.liquidated_notional_usd, after.liquidated_notional_usd, "USD"),
-                _pair(before.gross_bad_debt_usd, after.gross_bad_debt_usd, "USD"),
-                _pair(before.insurance_drawdown_usd, after.insurance_drawdown_usd, "USD"),
-                _pair(before.residual_bad_debt_usd, after.residual_bad_debt_usd, "USD"),
-            )
-        )
+                Cell(f"{iso_utc(episode.end_ms)} UTC, {window}", tone="quiet"),
+                Cell(pair.current.assets[episode.asset], tone="quiet"),
+                *_outcome("proposed", after, before),
+            ),
+        ]
     return _table(
         "T4",
         "The largest 24-hour index moves, found in the data. Margin is the initial rate of the "
-        "side that was hurt, before the move → at its peak; USD columns are current → proposed "
-        f"until 24 hours after the move, at prices of the day. {drivers(report)}",
-        "episode (24 h to)|>move|>current margin|>proposed margin|>liquidated|>bad debt"
+        "side that was hurt, at the start of the move and at its peak; USD are summed until 24 "
+        f"hours after the move, at prices of the day. {drivers(report)}",
+        "24 hours to|>move|policy|>margin before|>margin peak|>liquidated|>bad debt"
         "|>paid by the fund|>residual",
         rows,
+        paired=True,
     )
+
+
+_FLOWS = (
+    "liquidated_notional_usd",
+    "gross_bad_debt_usd",
+    "insurance_drawdown_usd",
+    "residual_bad_debt_usd",
+)
+
+
+def _outcome(role: str, mine: Outcome, other: Outcome | None = None) -> tuple[Cell, ...]:
+    """Lay out one policy's crisis; toned where it differs from the other's."""
+    cells = [
+        Cell(role),
+        Cell(amount(mine.margin_before, "share")),
+        Cell(amount(mine.margin_peak, "share")),
+    ]
+    for key in _FLOWS:
+        value = getattr(mine, key)
+        than = value if other is None else getattr(other, key)
+        tone: Tone = "bad" if value > than else "good" if value < than else ""
+        cells.append(Cell(amount(value, "USD") if value else "none", tone=tone))
+    return tuple(cells)
 
 
 def front_ledger(report: ReportInput) -> Table:
@@ -277,7 +288,7 @@ def population(report: ReportInput) -> Table:
                 Cell(row.name),
                 Cell(_fit(row.target, row.unit)),
                 Cell(_fit(row.achieved, row.unit)),
-                Cell(row.source or "free"),
+                Cell(row.source or "none"),
             )
             for row in report.book_fit
         ],
@@ -289,10 +300,9 @@ def _fit(value: float | None, unit: str) -> str:
         return "no target"
     if not math.isfinite(value):
         return UNDEFINED
-    known = {"usd": "USD", "share": "share", "x": "x", "count": "count", "accounts": "count"}
-    if unit.lower() in known:
-        return amount(value, known[unit.lower()])
-    return setting_text(round(value, 4), unit)
+    if unit == "accounts":
+        return amount(value, "count")
+    return setting_text(value, unit)
 
 
 def assumption_list(items: Sequence[Assumption]) -> Table:
@@ -319,7 +329,7 @@ def reproduction(report: ReportInput) -> Table:
         (
             Cell("code commit"),
             Cell(
-                str(manifest["commit"]) or "unknown",
+                manifest["commit"] or "none",
                 "with changes in no commit" if manifest["dirty"] else "",
                 "number",
             ),
@@ -373,7 +383,5 @@ def drivers(report: ReportInput) -> str:
 
 
 def signed_move(move: float) -> str:
-    """Write a price move: ``−14.20 %``."""
+    """Write a price move: ``+14.20 %``."""
     return signed(move, "share").removesuffix("\u00a0pp") + "\u202f%"
-
-

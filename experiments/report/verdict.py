@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Judgement = Literal["better", "worse", "no detectable difference", "no interval"]
+Judgement = Literal[
+    "better", "worse", "no detectable difference", "neither good nor bad", "no interval"
+]
 Grade = Literal["A", "B", "C", "D"]
 
 REVERSAL = 0.20
@@ -89,11 +91,13 @@ def judge(low: float, high: float, better: str) -> Judgement:
     Returns
     -------
     str
-        ``"no detectable difference"`` where the interval covers zero; ``"no interval"`` where
-        there is none or the metric has no good direction.
+        ``"no detectable difference"`` where the interval covers zero, ``"no interval"`` where
+        there is none.
     """
-    if better == "neutral" or not (math.isfinite(low) and math.isfinite(high)):
+    if not (math.isfinite(low) and math.isfinite(high)):
         return "no interval"
+    if better == "neutral":
+        return "neither good nor bad"
     if low <= 0.0 <= high:
         return "no detectable difference"
     return "better" if (low > 0.0) == (better == "higher") else "worse"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NBSP = "\u00a0"
 THIN = "\u202f"
 MINUS = "\u2212"
+TIMES = "\u00d7"
 UNDEFINED = "not defined"
 """What stands where a ratio has no denominator, so that no cell is blank."""
 
@@ -61,6 +62,11 @@ def share(value: float) -> str:
     return f"{_grouped(percent, 2)}{THIN}%"
 
 
+def percent(value: float) -> str:
+    """Write a share that was chosen, not measured: ``20 %``, ``1.5 %``."""
+    return f"{100.0 * value:,.6g}{THIN}%".replace("-", MINUS)
+
+
 def amount(value: float, unit: str) -> str:
     """Write a metric's value with its unit.
 
@@ -85,7 +91,7 @@ def amount(value: float, unit: str) -> str:
     if unit == "count":
         return _grouped(value, 0)
     if unit == "x":
-        return f"{_significant(value, 3)}{THIN}×"
+        return f"{_significant(value, 3)}{THIN}{TIMES}"
     if unit == "bps":
         return f"{_significant(value, 3)}{NBSP}bp"
     return f"{_significant(value, 4)}{NBSP}{unit}" if unit else _significant(value, 4)
@@ -98,14 +104,14 @@ def signed(value: float, unit: str) -> str:
     text = amount(abs(value), unit)
     if unit == "share":
         text = text.removesuffix(f"{THIN}%") + f"{NBSP}pp"
-    if not re.search(r"[1-9]", text):
-        return f"±{text}"
+    if value == 0:
+        return text
     return f"{MINUS if value < 0 else '+'}{text}"
 
 
 def relative(difference: float, base: float) -> str:
-    """Write a difference as a percentage of where it started, or nothing to divide by."""
-    if not math.isfinite(difference) or not math.isfinite(base) or base == 0:
+    """Write a difference as a percentage of where it started; empty if it started at zero."""
+    if not math.isfinite(difference) or not math.isfinite(base) or base == 0 or difference == 0:
         return ""
     percent = 100.0 * difference / abs(base)
     digits = 0 if abs(percent) >= 10 else 1
@@ -114,7 +120,7 @@ def relative(difference: float, base: float) -> str:
 
 
 def interval(low: float, high: float, unit: str) -> str:
-    """Write a 95 % interval of a difference: ``+0.12 × to +0.98 ×``."""
+    """Write a 95 % interval of a difference: ``+0.12 bp to +0.98 bp``."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return UNDEFINED
     return f"{signed(low, unit)} to {signed(high, unit)}"
@@ -176,9 +182,13 @@ def setting_text(value: object, unit: str = "") -> str:
         return str(value)
     if unit == "time":
         return duration_text(round(value)) if value else "0"
+    if unit == "USD":
+        return money(float(value))
+    if unit == "share":
+        return percent(float(value))
     if unit.startswith("of "):
-        return f"{share(float(value))} {unit}"
-    return f"{value:,.6g}{NBSP}{unit}".replace("-", MINUS).rstrip()
+        return f"{percent(float(value))} {unit}"
+    return f"{value:,.4g}{NBSP}{unit}".replace("-", MINUS).rstrip()
 
 
 def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -58,8 +58,10 @@ def write_report(report: ReportInput, folder: Path) -> Path:
 
 def render(template: str, document: Document) -> str:
     """Fill a template; an unknown name in it is an error, never a blank."""
-    return _environment().get_template(template).render(
-        doc=document, style=(TEMPLATES / "report.css").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template(template)
+        .render(doc=document, style=(TEMPLATES / "report.css").read_text(encoding="utf-8"))
     )
 
 
@@ -122,7 +124,10 @@ def _numbers(report: ReportInput, verdict: Verdict) -> dict[str, Any]:
         "name": report.name,
         "question": report.question,
         "verdict": asdict(verdict) | {"recommended": verdict.recommended},
-        "settings": {"current": report.settings("current"), "proposed": report.settings("proposed")},
+        "settings": {
+            "current": report.settings("current"),
+            "proposed": report.settings("proposed"),
+        },
         "windows": {"search": _window(report.search), "holdout": _window(report.holdout)},
         "objectives": [asdict(objective) for objective in report.goal.objectives],
         "limits": [str(limit) for limit in report.goal.limits],
@@ -133,7 +138,7 @@ def _numbers(report: ReportInput, verdict: Verdict) -> dict[str, Any]:
         "sources": [asdict(source) for source in report.sources],
         "notes": list(report.notes),
         "book_origin": report.book_origin,
-        "book_fit": [asdict(row) for row in report.book_fit],
+        "book_fit": [row._asdict() for row in report.book_fit],
         "synthetic": {"market": report.synthetic_market, "book": report.synthetic_book},
         "warnings": report.warnings(),
         "manifest": dict(report.manifest),

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from backtest.generate import FitRow
 from backtest.kernels.state import SERIES_NAMES
 from backtest.result import LIQUIDATION_DTYPE, MarginPath, ReplayResult
 from backtest.seeds import stream
 from backtest.tape import DataSource
 from backtest.units import MS_PER_HOUR, parse_utc_ms
 from backtest.venue import VenueRules
-from experiments.report import FitRow, Pair, ReportInput
+from experiments.report import Pair, ReportInput
 from optimize.bootstrap import compare_paired
 from optimize.goal import make_goal
 from optimize.search import Trial
@@ -116,9 +117,7 @@ def make_trials(pair: Pair, count: int = 40) -> list[Trial]:
         if number > 1:
             reach = float(draw.uniform(0.5, 1.3))
             metrics["capital_efficiency"] *= reach
-            metrics["residual_bad_debt_bps"] = float(
-                4.0 * reach**4 + draw.uniform(0.2, 4.0) ** 2
-            )
+            metrics["residual_bad_debt_bps"] = float(4.0 * reach**4 + draw.uniform(0.2, 4.0) ** 2)
         broken = 0.01 if number % 7 == 3 else -0.01
         trials.append(
             Trial(
@@ -217,9 +216,9 @@ def make_input(
         "book_origin": "Generated: cross-margin-dex, 5,000 accounts, seed 7.",
         "book_fit": [
             FitRow("Gini of notional", 0.97, 0.965, "", "public leaderboard"),
-            FitRow("median leverage", 2.1, 2.14, "x", "public leaderboard"),
-            FitRow("top-10 share", 0.32, 0.35, "share", "public leaderboard"),
-            FitRow("accounts", None, 5_000.0, "", ""),
+            FitRow("leverage, median", 2.1, 2.14, "x equity", "public leaderboard"),
+            FitRow("share of ten largest", 0.32, 0.35, "of notional", "public leaderboard"),
+            FitRow("accounts", None, 5_000.0, "accounts", ""),
         ],
         "manifest": {
             "tape_digest": TAPE,
@@ -233,5 +232,3 @@ def make_input(
         "units": {"floor": "of notional", "multiplier": "sigmas", "update.keeper.latency": "time"},
     }
     return ReportInput(**(fields | changes))
-
-
