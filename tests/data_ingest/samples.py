@@ -1,0 +1,149 @@
+"""Small recorded files and stores for the data tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from data_ingest.coverage import LedgerKey, Window
+from data_ingest.mapping import ImportMapping
+from data_ingest.pager import Row
+from data_ingest.schema import FeedTable
+from data_ingest.store import Batch, Conflict, DataStore, WriteResult
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOUR_MS = 3_600_000
+START_MS = 1_700_006_400_000  # 2023-11-15 00:00 UTC
+BTC = "BTC/USDT:USDT"
+
+
+def real_data() -> Path:
+    """The folder of recorded data, or a skip."""
+    folder = Path(os.environ.get("REMARGIN_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no recorded data: set REMARGIN_DATA")
+    return folder
+
+
+def candle_frame(bars: int = 48, start_ms: int = START_MS, step_ms: int = HOUR_MS) -> pd.DataFrame:
+    close = [100.0 + (7 * i) % 13 for i in range(bars)]
+    return pd.DataFrame(
+        {
+            "ts_utc_ms": [start_ms + i * step_ms for i in range(bars)],
+            "open": close,
+            "high": [price + 2 for price in close],
+            "low": [price - 3 for price in close],
+            "close": close,
+            "volume": [float(1 + i % 5) for i in range(bars)],
+        }
+    )
+
+
+def candle_mapping(**changes: Any) -> ImportMapping:
+    group = {
+        "feed": "candles",
+        "path": "candles.parquet",
+        "markets": {"BTCUSDT": BTC},
+        "timeframe": "1h",
+        "time": {"column": "ts_utc_ms", "means": "bar_open"},
+        "columns": {
+            "open": "open",
+            "high": "high",
+            "low": "low",
+            "close": "close",
+            "volume_base": "volume",
+        },
+    } | changes
+    return mapping_of(group)
+
+
+def funding_mapping(**changes: Any) -> ImportMapping:
+    group = {
+        "feed": "funding",
+        "path": "funding.parquet",
+        "markets": {"BTCUSDT": BTC},
+        "interval": "8h",
+        "time": {"column": "ts_utc_ms", "means": "instant", "round": "1min"},
+        "columns": {"rate": "funding_rate"},
+    } | changes
+    return mapping_of(group)
+
+
+CHAIN_COLUMNS = {
+    "native_id": "instrument",
+    "asset": "currency",
+    "strike": "strike",
+    "option_type": "option_type",
+    "expiry": "expiry_utc_ms",
+    "mark_coin": "mark",
+    "mark_iv": "mark_iv",
+    "forward_price": "underlying_price",
+    "index_price": "index_price",
+    "open_interest": "open_interest",
+}
+
+
+def chain_mapping(**changes: Any) -> ImportMapping:
+    group = {
+        "feed": "chain",
+        "path": "chain.parquet",
+        "time": {"column": "ts_utc_ms", "means": "instant"},
+        "known_delay": "2min",
+        "columns": CHAIN_COLUMNS,
+    } | changes
+    return mapping_of(group, exchange="deribit")
+
+
+def mapping_of(
+    group: dict[str, Any], exchange: str = "binanceusdm", on_conflict: str = "refuse"
+) -> ImportMapping:
+    return ImportMapping.model_validate(
+        {"name": "sample", "exchange": exchange, "on_conflict": on_conflict, "files": [group]}
+    )
+
+
+def chain_row(
+    ts_ms: int,
+    strike: float = 30_000.0,
+    kind: str = "call",
+    expiry_ms: int = START_MS + 40 * 24 * HOUR_MS,
+    **changes: Any,
+) -> dict[str, Any]:
+    name = f"BTC-X{expiry_ms // HOUR_MS}-{strike:.0f}-{kind[0].upper()}"
+    return {
+        "ts_utc_ms": ts_ms,
+        "currency": "BTC",
+        "instrument": name,
+        "option_type": kind,
+        "strike": strike,
+        "expiry_utc_ms": expiry_ms,
+        "mark": 0.05,
+        "mark_iv": 0.6,
+        "underlying_price": 30_300.0,
+        "index_price": 30_000.0,
+        "open_interest": 50.0,
+    } | changes
+
+
+def write(
+    store: DataStore,
+    table: FeedTable,
+    rows: list[Row],
+    key: LedgerKey,
+    complete: list[Window] | None = None,
+    on_conflict: Conflict = "refuse",
+    synthetic: bool = False,
+) -> WriteResult:
+    """Store rows as an import or a pull would, without either."""
+    with store.transaction() as cursor:
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE sample AS SELECT * FROM {table.name} LIMIT 0")
+        cursor.execute("ALTER TABLE sample DROP COLUMN batch_id")
+        for row in rows:
+            marks = ", ".join("?" for _ in row)
+            cursor.execute(f"INSERT INTO sample VALUES ({marks})", list(row))
+        batch = Batch(key, "sample.parquet", is_synthetic=synthetic)
+        return store.upsert(cursor, table, "sample", batch, {key: complete or []}, on_conflict)
