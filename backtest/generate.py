@@ -54,6 +54,7 @@ _SIDE = np.array(
     [[leg.side for leg in legs] + [0] * (LEGS - len(legs)) for legs in STRATEGIES.values()],
     dtype=np.float64,
 )
+"""Side of each leg; where a strategy has a perpetual, it is the first."""
 _COUNT = np.array([len(legs) for legs in STRATEGIES.values()])
 
 
@@ -194,9 +195,10 @@ def _draw_orders(
     coins = notional / _COUNT[strategy] / price
     has_perpetual = OPTION_LEG_SHARE[strategy] < 1.0
     close_ms = np.where(held, expiry_ms, np.minimum(episodes.end_ms, expiry_ms))
+    # A hedge's coin is on the side its option asks for; a plain perpetual may be turned.
     fixed = strategy != PERPETUAL_ONLY
-    side = pair_sides(
-        np.where(fixed, 1.0, side),
+    paired = pair_sides(
+        np.where(fixed, _SIDE[strategy, 0], side),
         fixed,
         np.where(has_perpetual, coins, 0.0),
         asset,
@@ -204,6 +206,7 @@ def _draw_orders(
         close_ms,
         spec.side_tolerance,
     )
+    side = np.where(fixed, 1.0, paired)
     return _orders(
         tape, episodes, strategy, legs, side, coins, close_ms, held, int((notional < wanted).sum())
     )

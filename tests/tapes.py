@@ -40,6 +40,7 @@ def make_tape(
     latency_ms: int = 0,
     volatility: float = 0.7,
     jump_share: float = 0.01,
+    volume_usd: float = 2e7,
     moneyness: tuple[float, ...] = (0.85, 0.95, 1.0, 1.05, 1.15),
     start_ms: int = START_MS,
 ) -> MarketTape:
@@ -67,6 +68,8 @@ def make_tape(
         Annualised, as a fraction, without the jumps.
     jump_share
         Share of the rows in which all assets jump together, by about 4 %.
+    volume_usd
+        Median traded per bar and asset.
     moneyness
         Strikes over the index at listing.
     start_ms
@@ -116,7 +119,7 @@ def make_tape(
         high=np.maximum(mark, before) * (1.0 + wick[0]),
         low=np.minimum(mark, before) * (1.0 - wick[1]),
         funding=1e-5 * (1.0 + draws.standard_normal(shape)),
-        volume_usd=2e7 * np.exp(0.5 * draws.standard_normal(shape)) / stress,
+        volume_usd=volume_usd * np.exp(0.5 * draws.standard_normal(shape)) / stress,
         depth_usd=_DEPTH_USD * stress,
         vol_ts=ts[snapshot],
         vol_known_ts=ts[snapshot] + latency_ms,

@@ -45,7 +45,7 @@ TOLERANCES: dict[str, _Tolerance] = {
     "leverage, 75 % quantile": _Tolerance(0.0, 0.15),
     "leverage, 95 % quantile": _Tolerance(0.0, 0.20),
     "options, share of notional x time": _Tolerance(0.03, 0.0),
-    "long over short open interest": _Tolerance(0.10, 0.0),
+    "longs, share of open interest": _Tolerance(0.10, 0.0),
     "orders per account per day": _Tolerance(0.0, 0.10),
     "accounts": _Tolerance(0.0, 0.0),
 }
@@ -103,7 +103,7 @@ class _People:
 class _Interest:
     mean_usd: float
     option_share: float
-    long_over_short: float
+    long_share: float
 
 
 def describe_book(book: AccountBook, tape: MarketTape, spec: BookSpec | None = None) -> BookFit:
@@ -182,10 +182,10 @@ def describe_book(book: AccountBook, tape: MarketTape, spec: BookSpec | None = N
             "option_share" if lists_options else "",
         ),
         FitRow(
-            "long over short open interest",
-            1.0 if spec else None,
-            interest.long_over_short,
-            "perpetuals",
+            "longs, share of open interest",
+            0.5 if spec else None,
+            interest.long_share,
+            "of perpetuals",
             "every long has a short" if spec else "",
         ),
         fact(
@@ -277,7 +277,7 @@ def _open_interest(book: AccountBook, tape: MarketTape, orders: _Orders) -> _Int
     return _Interest(
         mean_usd=total / span if span else float("nan"),
         option_share=options / total if total else 0.0,
-        long_over_short=long / short if short else float("nan"),
+        long_share=long / (long + short) if long + short else float("nan"),
     )
 
 
@@ -290,9 +290,10 @@ def _strategy_mix(book: AccountBook, tape: MarketTape, orders: _Orders) -> dict[
     long = book.order_quantity[opening] > 0.0
     call = table.is_call[instrument] == 1
     option = orders.is_option[opening]
-    pattern = np.zeros((len(groups), 5), np.int64)
+    pattern = np.zeros((len(groups), 6), np.int64)
     kinds = (
-        ~option,
+        ~option & long,
+        ~option & ~long,
         option & call & long,
         option & call & ~long,
         option & ~call & long,
@@ -308,6 +309,8 @@ def _strategy_mix(book: AccountBook, tape: MarketTape, orders: _Orders) -> dict[
     mix: dict[str, float] = {}
     for name, legs in STRATEGIES.items():
         matches = np.all(pattern == _pattern(legs), axis=1)
+        if name == "perpetual":
+            matches |= np.all(pattern == [0, 1, 0, 0, 0, 0], axis=1)
         if name.endswith(("straddle", "strangle")):
             matches &= one_strike == name.endswith("straddle")
         if matches.any():
@@ -317,7 +320,6 @@ def _strategy_mix(book: AccountBook, tape: MarketTape, orders: _Orders) -> dict[
 
 
 def _pattern(legs: tuple[Leg, ...]) -> list[int]:
-    """Count perpetuals, long and short calls, long and short puts."""
-    kinds = [("call", 1), ("call", -1), ("put", 1), ("put", -1)]
-    options = [sum((leg.kind, leg.side) == kind for leg in legs) for kind in kinds]
-    return [len(legs) - sum(options), *options]
+    """Count long and short perpetuals, calls and puts."""
+    kinds = [(kind, side) for kind in ("perpetual", "call", "put") for side in (1, -1)]
+    return [sum((leg.kind, leg.side) == kind for leg in legs) for kind in kinds]
