@@ -1,0 +1,1 @@
+"""Margin policies, one per file, and what they share: signals, update rules, kernels."""

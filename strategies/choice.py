@@ -6,20 +6,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, model_serializer
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 from backtest.errors import nearest
-from backtest.units import DurationMs, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import SerializerFunctionWrapHandler
-
-Duration = Annotated[DurationMs, PlainSerializer(duration_text, when_used="json")]
-"""Milliseconds that are written back as people write them, so that a manifest can be re-read."""
 
 
 class Choice(BaseModel):

@@ -19,71 +19,22 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from backtest.kernels.types import KERNEL_SLOTS
 from backtest.requirement import RequirementLayer, RequirementRule
-from backtest.units import parse_duration_ms, parse_fraction
+from strategies.choice import Choice, read_choice
+from strategies.knobs import TIME, Knob, knob, parse_quantity
 from strategies.updates import Continuous, UpdateRule
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
 
-TIME = "time"
-"""Unit of a knob that holds milliseconds and is written as a duration."""
-
-
-def parse_quantity(value: Any) -> float:
-    """Read a plain number, a percentage, basis points or a duration (as milliseconds)."""
-    try:
-        return parse_fraction(value)
-    except ValueError:
-        pass
-    try:
-        return float(parse_duration_ms(value))
-    except ValueError:
-        raise ValueError(
-            f"{value!r} is not a number, a percentage, basis points or a duration"
-        ) from None
-
-
-Knob = Annotated[float, BeforeValidator(parse_quantity)]
-"""A number of a policy that can be set and searched."""
-
-
-def knob(
-    default: float | str,
-    *,
-    low: float | str,
-    high: float | str,
-    unit: str,
-    doc: str = "",
-    log: bool = False,
-) -> Any:
-    """Declare a searchable number of a policy.
-
-    Parameters
-    ----------
-    default, low, high
-        Value and inclusive bounds, as people write them: ``3.0``, ``"1%"``, ``"10min"``.
-    unit
-        What the number counts, for messages and documentation; ``"time"`` for durations.
-    doc
-        One line on what the number does.
-    log
-        Whether a search should treat ratios alike (``True``) or differences.
-    """
-    return Field(
-        parse_quantity(default),
-        ge=parse_quantity(low),
-        le=parse_quantity(high),
-        description=doc,
-        validate_default=True,
-        json_schema_extra={"unit": unit, "log": log},
-    )
+__all__ = ["TIME", "AddOn", "Knob", "MarginPolicy", "RiskLayer", "knob", "parse_quantity"]
 
 
 class RiskLayer(BaseModel, ABC):
     """What base policies and add-ons share: a config, a path of parameters and a rule."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
     """How configs call it."""
@@ -104,11 +55,23 @@ class RiskLayer(BaseModel, ABC):
         return np.empty(0)
 
 
+class AddOn(RiskLayer, Choice):
+    """A layer that asks for more on top of a base policy, configured as ``{name: {knobs}}``."""
+
+
+def _read_addon(value: Any) -> Any:
+    from strategies.registry import addon_classes
+
+    return read_choice("add-on", addon_classes())(value)
+
+
 class MarginPolicy(RiskLayer):
     """A base policy: sets the requirement, wears an update rule and add-ons."""
 
     update: UpdateRule = Continuous()
-    addons: tuple[Any, ...] = ()
+    addons: tuple[Annotated[AddOn, BeforeValidator(_read_addon)], ...] = Field(
+        (), max_length=KERNEL_SLOTS - 1
+    )
 
     def layers(self, tape: MarketTape) -> tuple[RequirementLayer, ...]:
         """Return the base layer and the add-ons along a tape, after the update rule."""
@@ -122,5 +85,9 @@ class MarginPolicy(RiskLayer):
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return name, version and every parameter, ready for canonical JSON."""
-        return {"policy": self.name, "version": self.version, **self.model_dump(mode="json")}
+        """Return name, version and every parameter, ready for canonical JSON.
+
+        `strategies.registry.load_policy` reads it back to an equal policy.
+        """
+        dumped = self.model_dump(mode="json", serialize_as_any=True)
+        return {"policy": self.name, "version": self.version, **dumped}

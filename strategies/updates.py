@@ -11,11 +11,14 @@ from typing import Annotated, Any, ClassVar
 
 import numba
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from backtest.kernels.black76 import STRICT
-from backtest.units import Fraction
-from strategies.choice import Choice, Duration, read_choice
+from strategies.choice import Choice, read_choice
+from strategies.knobs import TIME, Knob, knob
+
+UNCAPPED = 100.0
+"""A step of 10,000 % or more is no cap."""
 
 
 class Continuous(Choice):
@@ -37,12 +40,14 @@ class Keeper(Choice):
 
     name: ClassVar[str] = "keeper"
 
-    threshold: Fraction = Field(
-        0.05, ge=0.0, le=10.0, description="post when the wish is off by more, relative"
+    threshold: Knob = knob(
+        "5%", low=0, high=10, unit="relative", doc="post when the wish is off by more"
     )
-    latency: Duration = Field(0, ge=0, description="from the decision until it is in force, ms")
-    max_step: Fraction | None = Field(
-        None, gt=0.0, le=100.0, description="largest relative change of one post; none if unset"
+    latency: Knob = knob(
+        "0s", low="0s", high="7d", unit=TIME, doc="from a decision until it is in force"
+    )
+    max_step: Knob = knob(
+        UNCAPPED, low="0.1%", high=UNCAPPED, unit="relative", doc="largest change of one post"
     )
 
     def post(self, ts: np.ndarray, wished: np.ndarray) -> np.ndarray:
@@ -61,20 +66,20 @@ class Keeper(Choice):
             ``(T, P)``; row ``t`` depends on rows ``<= t`` only. A parameter that stands at
             zero has no relative size and moves to its wish in one step.
         """
-        cap = math.inf if self.max_step is None else self.max_step
+        cap = self.max_step if self.max_step < UNCAPPED else math.inf
         wished = np.ascontiguousarray(wished, dtype=np.float64)
         return np.asarray(_post(ts, wished, self.threshold, self.latency, cap))
 
 
 @numba.njit(**STRICT)
 def _post(
-    ts: np.ndarray, wished: np.ndarray, threshold: float, latency_ms: int, max_step: float
+    ts: np.ndarray, wished: np.ndarray, threshold: float, latency_ms: float, max_step: float
 ) -> np.ndarray:
     posted = np.empty_like(wished)
     for p in range(wished.shape[1]):
         in_force = wished[0, p] if len(ts) else 0.0
         flying = False
-        due_ms = 0
+        due_ms = 0.0
         landing = 0.0
         for t in range(len(ts)):
             if flying and ts[t] >= due_ms:
@@ -86,7 +91,7 @@ def _post(
                 landing = wished[t, p]
                 if in_force != 0.0 and gap > step:
                     landing = in_force + (step if landing > in_force else -step)
-                if latency_ms == 0:
+                if latency_ms == 0.0:
                     in_force = landing
                 else:
                     flying = True

@@ -1,0 +1,1 @@
+"""Requirement kernels: the laws by which parameters and a portfolio become margin."""

@@ -84,6 +84,10 @@ def linear_rate_constants(
     return np.array([*head, *bounds, *multiples])
 
 
+_PLAIN = linear_rate_constants(0.5)
+"""In force where a policy states no constants: half for maintenance, no brackets."""
+
+
 @requirement_kernel
 def linear_rate_kernel(
     given: KernelInput,
@@ -95,7 +99,7 @@ def linear_rate_kernel(
     """Fill ``requirement`` as the module describes; see `linear_rate_reference`."""
     assets = len(market.index)
     short_column = assets if len(given.parameters) == 2 * assets else 0
-    constants = given.constants
+    constants = given.constants if len(given.constants) else _PLAIN
     brackets = int(constants[_BRACKETS])
     net = np.zeros(assets)
     for account in accounts:
@@ -151,15 +155,16 @@ def linear_rate_reference(
     given
         ``parameters``: one rate per asset, or the rates for net longs of every asset followed
         by those for net shorts (a short call is short its asset, a short put long).
-        ``constants``: from `linear_rate_constants`.
+        ``constants``: from `linear_rate_constants`, or none for its plain form.
     market, holdings, accounts, requirement
         As for every requirement kernel.
     """
     rates = [float(rate) for rate in given.parameters]
     assets = len(market.index)
     rates_long, rates_short = rates[:assets], rates[-assets:]
-    ratio, option_floor, otm_share, count = (float(c) for c in given.constants[:_FIRST_BOUND])
-    table = [float(c) for c in given.constants[_FIRST_BOUND:]]
+    constants = [float(c) for c in (given.constants if len(given.constants) else _PLAIN)]
+    ratio, option_floor, otm_share, count = constants[:_FIRST_BOUND]
+    table = constants[_FIRST_BOUND:]
     brackets = list(
         zip([0.0, *table], table[: int(count)], table[int(count) :], strict=False)
     )  # (lower, upper, multiple)

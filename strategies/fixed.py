@@ -1,0 +1,47 @@
+"""Fixed margin: one rate of notional, the same in calm and in storm.
+
+What most venues post: a leverage limit per market, tightened for large positions by brackets
+(the tables of Binance, Bybit, Hyperliquid; the liquidity tiers of dYdX).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from backtest.errors import PolicyError, nearest
+from backtest.units import Fraction
+from strategies.contract import Knob, knob
+from strategies.rates import RatePolicy
+
+if TYPE_CHECKING:
+    from backtest.tape import MarketTape
+
+
+class Fixed(RatePolicy):
+    """A rate of notional that does not move, with an own rate for an asset where given."""
+
+    name: ClassVar[str] = "fixed"
+
+    rate: Knob = knob(
+        "5%", low="0.1%", high="100%", unit="of notional", doc="initial margin", log=True
+    )
+    rates: dict[str, Fraction] = Field({}, description="own rate of an asset, by name")
+
+    def signals(self, tape: MarketTape) -> np.ndarray:
+        """Return the rate of each asset at every row, ``(T, A)``; prices are not looked at."""
+        for asset, rate in self.rates.items():
+            if asset not in tape.assets:
+                raise PolicyError(
+                    f"rates.{asset}: the market has no such asset.{nearest(asset, tape.assets)}"
+                )
+            if not 0.0 < rate <= 1.0:
+                raise PolicyError(f"rates.{asset}: {rate:g} is not between 0 and 1 of notional.")
+        row = [self.rates.get(asset, self.rate) for asset in tape.assets]
+        return np.tile(row, (len(tape), 1))
+
+    def parameters(self, rates: np.ndarray) -> np.ndarray:
+        """Post the rates, ``(T, A)``."""
+        return rates
