@@ -111,7 +111,9 @@ class AccountBook:
                 object.__setattr__(self, f.name, frozen)
                 if not np.all(np.isfinite(frozen)):
                     row = int(np.flatnonzero(~np.isfinite(frozen))[0])
-                    raise BookError(f"book {f.name} row {row} is {frozen[row]!r}; it must be finite.")
+                    raise BookError(
+                        f"book {f.name} row {row} is {frozen[row]!r}; it must be finite."
+                    )
         self._check_accounts()
         self._check_orders()
 

@@ -7,7 +7,6 @@ of its inputs and the names of what it records; tests demand that both give the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,66 +14,22 @@ import numpy as np
 from backtest.arrays import book_arrays, fill_slots, kernel_inputs, tape_arrays
 from backtest.book import CLOSE
 from backtest.instruments import PERPETUAL
-from backtest.kernels.black76 import black76_delta_reference, black76_reference
 from backtest.kernels.state import LIQUIDATION_COLUMNS, SERIES_NAMES
 from backtest.kernels.types import Holdings, empty_market, empty_requirement
-from backtest.units import MS_PER_YEAR
+from backtest.reference_accounts import (
+    Account,
+    Position,
+    Quote,
+    impact_cost,
+    quote,
+    requested_notional_usd,
+)
 
 if TYPE_CHECKING:
     from backtest.book import AccountBook
     from backtest.requirement import Policy
     from backtest.tape import MarketTape
     from backtest.venue import VenueRules
-
-
-@dataclass
-class Position:
-    """Signed contracts of one instrument."""
-
-    instrument: int
-    quantity: float
-
-
-@dataclass
-class Account:
-    """Cash per currency at the venue, a wallet outside it, and positions."""
-
-    currency: int
-    cash: list[float]
-    wallet: float
-    positions: list[Position] = field(default_factory=list)
-    called_at: int | None = None
-    deposit_due: int | None = None
-    deposit_usd: float = 0.0
-
-    def held(self, instrument: int) -> float:
-        """Contracts held of an instrument."""
-        return next((p.quantity for p in self.positions if p.instrument == instrument), 0.0)
-
-    def trade(self, instrument: int, quantity: float) -> None:
-        """Add contracts; the last position takes the place of one that becomes nothing."""
-        for k, position in enumerate(self.positions):
-            if position.instrument == instrument:
-                position.quantity += quantity
-                if position.quantity == 0.0:
-                    self.positions[k] = self.positions[-1]
-                    self.positions.pop()
-                return
-        self.positions.append(Position(instrument, quantity))
-
-
-@dataclass(frozen=True)
-class Quote:
-    """What one contract is worth."""
-
-    unit: float
-    value_usd: float
-    notional_usd: float
-    delta_usd: float
-    exposure_usd: float
-    forward: float
-    sigma: float
-    years: float
 
 
 class Replay:
@@ -122,37 +77,16 @@ class Replay:
 
     def quote(self, i: int, row: int, snapshot: int) -> Quote | None:
         """Value one contract; nothing if its volatility was never quoted."""
-        tape, asset, size = self.tape, self.tape.asset[i], float(self.tape.contract_size[i])
-        index = float(tape.index[row, asset])
-        if tape.kind[i] == PERPETUAL:
-            mark = float(tape.mark[row, asset])
-            if tape.inverse[i]:
-                unit, value, notional, delta = -size / mark, -size / mark * index, size, size
-            else:
-                unit = value = notional = delta = size * mark
-            forward, sigma, years = mark, 0.0, 0.0
-        else:
-            if snapshot < 0 or math.isnan(tape.iv[snapshot, tape.iv_column[i]]):
-                return None
-            sigma = float(tape.iv[snapshot, tape.iv_column[i]])
-            forward = index * float(tape.forward_ratio[snapshot, tape.expiry_column[i]])
-            years = float(tape.expiry_ms[i] - tape.ts[row]) / MS_PER_YEAR
-            terms = (forward, float(tape.strike[i]), sigma, years, bool(tape.is_call[i]))
-            price, notional = black76_reference(*terms), size * index
-            delta = black76_delta_reference(*terms) * notional
-            unit = size * price / forward if tape.inverse[i] else size * price
-            value = unit * index if tape.inverse[i] else unit
-        exposure = max(abs(delta), self.venue.option_delta_floor * notional)
-        return Quote(unit, value, notional, delta, exposure, forward, sigma, years)
+        return quote(self.tape, i, row, snapshot, self.venue.option_delta_floor)
 
     def now(self, i: int) -> Quote:
-        """The market's own quote of a held instrument."""
-        quote = self.quote(i, self.row, int(self.tape.snapshot[self.row]))
-        assert quote is not None
-        return quote
+        """Return the market's own quote of a held instrument."""
+        found = self.quote(i, self.row, int(self.tape.snapshot[self.row]))
+        assert found is not None
+        return found
 
     def seen(self, i: int) -> Quote | None:
-        """The quote that the venue knows."""
+        """Return the quote that the venue knows."""
         tape, row = self.tape, self.row
         return self.quote(i, int(tape.seen[row]), int(tape.seen_snapshot[row]))
 
@@ -171,9 +105,9 @@ class Replay:
         for c in range(1, 1 + self.assets):
             total += account.cash[c] * self.rate(int(self.tape.seen[self.row]), c)
         for p in account.positions:
-            quote = self.seen(p.instrument)
-            assert quote is not None
-            total += p.quantity * quote.value_usd
+            known = self.seen(p.instrument)
+            assert known is not None
+            total += p.quantity * known.value_usd
         return total
 
     def require(self, accounts: list[Account]) -> tuple[np.ndarray, np.ndarray]:
@@ -181,13 +115,13 @@ class Replay:
         counts = [len(a.positions) for a in accounts]
         legs = [p for a in accounts for p in a.positions]
         for i in {p.instrument for p in legs}:
-            quote = self.seen(i)
-            assert quote is not None
-            self.market.value_usd[i] = quote.value_usd
-            self.market.notional_usd[i] = quote.notional_usd
-            self.market.forward[i] = quote.forward
-            self.market.sigma[i] = quote.sigma
-            self.market.years[i] = quote.years
+            known = self.seen(i)
+            assert known is not None
+            self.market.value_usd[i] = known.value_usd
+            self.market.notional_usd[i] = known.notional_usd
+            self.market.forward[i] = known.forward
+            self.market.sigma[i] = known.sigma
+            self.market.years[i] = known.years
         holdings = Holdings(
             np.cumsum([0, *counts])[: len(counts)].astype(np.int64),
             np.array(counts, np.int64),
@@ -278,7 +212,8 @@ class Replay:
 
     def run(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Replay every row; return the series and the liquidation log."""
-        for self.row in range(len(self.tape.ts)):
+        for row in range(len(self.tape.ts)):
+            self.row = row
             self.step()
         return self.series, np.array(self.log).reshape(-1, LIQUIDATION_COLUMNS)
 
@@ -320,7 +255,9 @@ class Replay:
         tape, shortfall = self.tape, 0.0
         for account in self.accounts:
             expired = [
-                p for p in account.positions[::-1] if tape.expiry_ms[p.instrument] <= tape.ts[self.row]
+                p
+                for p in account.positions[::-1]
+                if tape.expiry_ms[p.instrument] <= tape.ts[self.row]
             ]
             for p in expired:
                 i = p.instrument
@@ -345,10 +282,10 @@ class Replay:
         protocol[0] = self.fund
         for account in self.accounts:
             for p in account.positions:
-                quote = self.seen(p.instrument) if self.tape.seen[self.row] >= 0 else None
-                if quote is not None:
+                known = self.seen(p.instrument) if self.tape.seen[self.row] >= 0 else None
+                if known is not None:
                     asset = self.tape.asset[p.instrument]
-                    protocol[1 + asset] += abs(p.quantity) * quote.notional_usd
+                    protocol[1 + asset] += abs(p.quantity) * known.notional_usd
 
     def arrive_deposits(self) -> None:
         """Credit paid margin calls and the transfers of a recorded book."""
@@ -408,23 +345,14 @@ class Replay:
             return False
         return now - account.called_at >= self.venue.call_deadline_ms
 
-    def impact_cost(self, volume: float, already: float, depth: float) -> float:
-        """Square-root law, integrated from what was sold to what will have been."""
-        ceiling = self.venue.impact_cap * volume
-        if depth <= 0.0:
-            return ceiling
-        until = already + volume
-        swept = until * math.sqrt(until) - already * math.sqrt(already)
-        return min(2.0 / 3.0 * self.venue.impact_at_depth * swept / math.sqrt(depth), ceiling)
-
     def liquidate(self, n: int, equity: float, maintenance: float) -> float:
         """Close a share of every leg; return what is missing if nothing is left."""
         account, venue = self.accounts[n], self.venue
         exposure, net = 0.0, [0.0] * self.assets
         for p in account.positions:
-            quote = self.now(p.instrument)
-            exposure += abs(p.quantity) * quote.exposure_usd
-            net[self.tape.asset[p.instrument]] += p.quantity * quote.delta_usd
+            held = self.now(p.instrument)
+            exposure += abs(p.quantity) * held.exposure_usd
+            net[self.tape.asset[p.instrument]] += p.quantity * held.delta_usd
         share = 1.0
         if venue.liquidation_mode != 0.0 and equity > 0.0:
             target = venue.liquidation_target * maintenance
@@ -435,18 +363,18 @@ class Replay:
         before = self.equity_now(account)
         closed_exposure = closed_notional = cost = 0.0
         for p in account.positions[::-1]:
-            quote, asset = self.now(p.instrument), self.tape.asset[p.instrument]
+            held, asset = self.now(p.instrument), self.tape.asset[p.instrument]
             quantity = -p.quantity if share == 1.0 else -share * p.quantity
-            volume = abs(quantity) * quote.exposure_usd
+            volume = abs(quantity) * held.exposure_usd
             depth = float(self.tape.depth_usd[self.row, asset])
-            slippage = self.impact_cost(volume, self.sold[asset], depth)
+            slippage = impact_cost(volume, self.sold[asset], depth, venue)
             self.sold[asset] += volume
             currency = self.settles_in(p.instrument)
-            paid = quantity * quote.unit + slippage / self.rate(self.row, currency)
+            paid = quantity * held.unit + slippage / self.rate(self.row, currency)
             account.cash[currency] -= paid
             self.flow[currency] += paid
             closed_exposure += volume
-            closed_notional += abs(quantity) * quote.notional_usd
+            closed_notional += abs(quantity) * held.notional_usd
             cost += slippage
             account.trade(p.instrument, quantity)
         penalty = min(venue.penalty * closed_exposure, max(self.equity_now(account), 0.0))
@@ -508,7 +436,7 @@ class Replay:
         )
         if not tradable:
             if not reduces:
-                self.record("rejected_notional_usd", self.notional(legs))
+                self.record("rejected_notional_usd", requested_notional_usd(tape, self.row, legs))
             return 0.0
         trial = Account(account.currency, list(account.cash), account.wallet)
         trial.positions = [Position(p.instrument, p.quantity) for p in account.positions]
@@ -526,7 +454,9 @@ class Replay:
                 post = max(float(self.book.buffer[n]) * initial - equity, 0.0)
                 post = min(post, account.wallet * rate)
                 if equity + post < initial:
-                    self.record("rejected_notional_usd", self.notional(legs))
+                    self.record(
+                        "rejected_notional_usd", requested_notional_usd(tape, self.row, legs)
+                    )
                     return 0.0
         for i, quantity in legs:
             if quantity:
@@ -542,18 +472,6 @@ class Replay:
             return 0.0
         account.called_at = None
         return self.close_out(account)
-
-    def notional(self, legs: list[tuple[int, float]]) -> float:
-        """Underlying notional of what a group asked for, priced or not."""
-        total = 0.0
-        for i, quantity in legs:
-            asset, size = self.tape.asset[i], float(self.tape.contract_size[i])
-            if self.tape.kind[i] == PERPETUAL:
-                mark = float(self.tape.mark[self.row, asset])
-                total += abs(quantity) * (size if self.tape.inverse[i] else size * mark)
-            else:
-                total += abs(quantity) * (size * float(self.tape.index[self.row, asset]))
-        return total
 
     # --- the ledger -------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from backtest.errors import LedgerError, PolicyError
 from backtest.instruments import PERPETUAL
 from backtest.kernels.probe import PROBE_NOTIONAL_USD, probe_rows
 from backtest.kernels.replay import replay_rows
-from backtest.kernels.state import SERIES_NAMES, TapeArrays
+from backtest.kernels.state import LIQUIDATION_NAMES, SERIES_NAMES, TapeArrays
 from backtest.kernels.types import Holdings, empty_market, empty_requirement
 from backtest.requirement import refuse_look_ahead
 from backtest.result import LIQUIDATION_DTYPE, MarginPath, ReplayResult
@@ -89,7 +89,9 @@ def replay(
     rows = tape.rows_between(*window) if window else slice(0, len(tape))
     tape_digest = tape.digest
     if rows.stop < len(tape):
-        tape = tape.head(rows.stop, int(np.searchsorted(tape.vol_ts, tape.ts[rows.stop - 1], "right")))
+        tape = tape.head(
+            rows.stop, int(np.searchsorted(tape.vol_ts, tape.ts[rows.stop - 1], "right"))
+        )
     arrays = tape_arrays(tape, venue)
     layers = policy.layers(tape)
     for layer in layers:
@@ -103,7 +105,9 @@ def replay(
     series, log = _run(tape, arrays, book, layers, venue, rows, progress)
     named = {name: series[rows, k] for k, name in enumerate(SERIES_NAMES)}
     _refuse_leak(tape.ts[rows], named)
-    begins = tape.ts[rows.start - 1] if rows.start else 2 * tape.ts[0] - tape.ts[min(1, len(tape) - 1)]
+    begins = (
+        tape.ts[rows.start - 1] if rows.start else 2 * tape.ts[0] - tape.ts[min(1, len(tape) - 1)]
+    )
     return ReplayResult(
         ts=tape.ts[rows],
         interval_ms=np.diff(tape.ts[rows], prepend=begins),
@@ -148,9 +152,20 @@ def _run(
         last = min(first + ROWS_PER_CALL, rows.stop)
         logs.append(
             replay_rows(
-                arrays, orders, venue.numbers(), kernels, paths, given, market, state,
-                holdings_of(state), requirement, series, first, last,
-            )  # fmt: skip
+                arrays,
+                orders,
+                venue.numbers(),
+                kernels,
+                paths,
+                given,
+                market,
+                state,
+                holdings_of(state),
+                requirement,
+                series,
+                first,
+                last,
+            )
         )
         if progress:
             progress(last - rows.start, rows.stop - rows.start)
@@ -173,7 +188,7 @@ def _liquidations(tape: MarketTape, log: np.ndarray, recovery_ms: int) -> np.nda
     row = log[:, 0].astype(np.int64)
     for k, name in enumerate(("row", "account", "asset", "side")):
         named[name] = log[:, k].astype(np.int64)
-    for k, name in enumerate(LIQUIDATION_DTYPE.names[5:-1], start=4):
+    for k, name in enumerate(LIQUIDATION_NAMES[4:], start=4):
         named[name] = log[:, k]
     named["ts"] = tape.ts[row]
     until = np.searchsorted(tape.ts, tape.ts[row] + recovery_ms, side="right")

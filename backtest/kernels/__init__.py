@@ -1,0 +1,1 @@
+"""Compiled rooms: everything the event loop runs, in strict IEEE arithmetic."""

@@ -13,22 +13,26 @@ import numpy as np
 from numba import types
 
 from backtest.cache import compiled
-from backtest.instruments import OPTION, PERPETUAL
-from backtest.kernels.money import close_out, deposit, imbalance, waterfall
+from backtest.kernels.liquidation import liquidate
+from backtest.kernels.margin_calls import call_margin
+from backtest.kernels.market import (
+    accrue_funding,
+    arrive_deposits,
+    record_levels,
+    see_market,
+    settle_expired,
+    update_protocol,
+)
+from backtest.kernels.money import imbalance, waterfall
+from backtest.kernels.orders import place_group
 from backtest.kernels.state import (
-    ACCOUNTS_OPEN,
     BOOK_TYPE,
     FUND,
     FUND_LEVEL,
     LEDGER_IMBALANCE,
     LEDGER_SCALE,
     LIQUIDATION_COLUMNS,
-    LOCKED_COLLATERAL,
-    MARGIN_CALLS,
-    OPEN_NOTIONAL,
     PATH_TYPE,
-    REQUIRED_INITIAL,
-    REQUIRED_MAINTENANCE,
     SERIES_TYPE,
     STATE_TYPE,
     TAPE_TYPE,
@@ -37,205 +41,21 @@ from backtest.kernels.state import (
     State,
     TapeArrays,
 )
-from backtest.kernels.trading import change_position, liquidate, place_group, release_excess
 from backtest.kernels.types import (
     HOLDINGS_TYPE,
     KERNEL_INPUT_TYPE,
     KERNEL_SLOTS,
     KERNELS_TYPE,
     MARKET_TYPE,
-    PROTOCOL_FUND_USD,
-    PROTOCOL_OPEN_NOTIONAL_USD,
     REQUIREMENT_TYPE,
     Holdings,
-    KernelInput,
     Market,
     Requirement,
 )
 from backtest.kernels.valuation import (
-    equity_now,
     equity_seen,
-    price_now,
-    price_seen,
-    settlement_currency,
 )
 from backtest.venue import VenueNumbers
-
-_CALL_NONE = -1
-
-
-@compiled()
-def accrue_funding(tape: TapeArrays, state: State, row: int) -> None:
-    """Let longs pay what the tape's funding says, per unit of notional, to the market."""
-    if not np.any(tape.funding[row] != 0.0):
-        return
-    for account in range(state.wallet.shape[0]):
-        first = state.start[account]
-        for slot in range(first, first + state.count[account]):
-            i = state.instrument[slot]
-            if tape.kind[i] == PERPETUAL:
-                rate = tape.funding[row, tape.asset[i]]
-                paid = state.quantity[slot] * abs(state.unit[i]) * rate
-                currency = settlement_currency(tape, i)
-                state.cash[account, currency] -= paid
-                state.flow[currency] += paid
-
-
-@compiled()
-def settle_expired(
-    tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int
-) -> float:
-    """Settle what expired, in cash, at the index; return the shortfall of accounts left flat."""
-    due = False
-    for i in range(state.holders.shape[0]):
-        if state.holders[i] > 0 and tape.expiry_ms[i] <= tape.ts[row]:
-            due = True
-            break
-    if not due:
-        return 0.0
-    shortfall = 0.0
-    for account in range(state.wallet.shape[0]):
-        first = state.start[account]
-        settled = False
-        for slot in range(first + state.count[account] - 1, first - 1, -1):
-            i = state.instrument[slot]
-            if tape.kind[i] == OPTION and tape.expiry_ms[i] <= tape.ts[row]:
-                index = tape.index[row, tape.asset[i]]
-                intrinsic = index - tape.strike[i]
-                if tape.is_call[i] == 0:
-                    intrinsic = -intrinsic
-                payoff = tape.contract_size[i] * max(intrinsic, 0.0)
-                if tape.inverse[i] == 1:
-                    payoff = payoff / index
-                received = state.quantity[slot] * payoff
-                currency = settlement_currency(tape, i)
-                state.cash[account, currency] += received
-                state.flow[currency] -= received
-                change_position(state, account, i, -state.quantity[slot], True)
-                settled = True
-        if settled and state.count[account] == 0:
-            state.call_ts[account] = _CALL_NONE
-            shortfall += close_out(tape, book, state, series, account, row)
-    return shortfall
-
-
-@compiled()
-def arrive_deposits(
-    tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int
-) -> None:
-    """Credit margin-call payments that are due, and the transfers of a recorded book."""
-    for account in range(state.wallet.shape[0]):
-        due = state.deposit_ts[account]
-        if due >= 0 and due <= tape.ts[row]:
-            state.deposit_ts[account] = -1
-            if state.count[account] > 0:
-                currency = book.collateral_currency[account]
-                rate = 1.0 if currency == 0 else tape.index[row, currency - 1]
-                deposit(tape, book, state, series, account, row, state.deposit_usd[account], rate)
-    transfer = state.cursor[1]
-    while transfer < book.transfer_row.shape[0] and book.transfer_row[transfer] <= row:
-        account = book.transfer_account[transfer]
-        currency = book.collateral_currency[account]
-        amount = book.transfer_amount[transfer]
-        state.cash[account, currency] += amount
-        state.flow[currency] -= amount
-        transfer += 1
-    state.cursor[1] = transfer
-
-
-@compiled()
-def call_margin(
-    tape: TapeArrays,
-    book: BookArrays,
-    venue: VenueNumbers,
-    state: State,
-    series: np.ndarray,
-    account: int,
-    row: int,
-    equity: float,
-    initial: float,
-    maintenance: float,
-) -> bool:
-    """Make, keep or drop a margin call; return whether an unpaid one is to be enforced."""
-    level = venue.call_level * maintenance
-    now = tape.ts[row]
-    called = state.call_ts[account]
-    if equity >= level:
-        state.call_ts[account] = _CALL_NONE
-        if book.recorded[0] == 0:
-            release_excess(tape, book, state, series, account, row, equity, initial)
-        return False
-    if called == _CALL_NONE:
-        asked = max(initial, level) - equity
-        state.call_ts[account] = now
-        series[row, MARGIN_CALLS] += asked
-        if book.recorded[0] == 0 and book.top_up_share[account] > 0.0:
-            state.deposit_ts[account] = now + book.top_up_delay_ms[account]
-            state.deposit_usd[account] = book.top_up_share[account] * asked
-        return False
-    return now - called >= venue.call_deadline_ms
-
-
-@compiled()
-def update_protocol(state: State, market: Market, tape: TapeArrays) -> None:
-    """Show the policy the venue's own health: its fund and the open notional per asset."""
-    market.protocol[:] = 0.0
-    market.protocol[PROTOCOL_FUND_USD] = state.purse[FUND]
-    for account in range(state.wallet.shape[0]):
-        first = state.start[account]
-        for slot in range(first, first + state.count[account]):
-            i = state.instrument[slot]
-            market.protocol[PROTOCOL_OPEN_NOTIONAL_USD + tape.asset[i]] += (
-                abs(state.quantity[slot]) * market.notional_usd[i]
-            )
-
-
-@compiled()
-def see_market(
-    tape: TapeArrays,
-    venue: VenueNumbers,
-    paths: Any,
-    given: tuple[KernelInput, ...],
-    state: State,
-    market: Market,
-    row: int,
-) -> None:
-    """Price what is held, truly and as the venue sees it, and post the parameters in force."""
-    seen = tape.seen[row]
-    market.tick[0] = row
-    for i in range(state.holders.shape[0]):
-        if state.holders[i] > 0:
-            price_now(tape, state, i, row, venue.option_delta_floor)
-    if seen < 0:
-        return
-    market.index[:] = tape.index[seen]
-    market.mark[:] = tape.mark[seen]
-    for i in range(state.holders.shape[0]):
-        if state.holders[i] > 0:
-            price_seen(tape, state, market, i, row)
-    for layer in range(KERNEL_SLOTS):
-        given[layer].parameters[:] = paths[layer][seen]
-
-
-@compiled()
-def record_levels(
-    tape: TapeArrays,
-    state: State,
-    requirement: Requirement,
-    series: np.ndarray,
-    active: np.ndarray,
-    row: int,
-) -> None:
-    """Record what is open, locked and required at the moment of the margin check."""
-    for account in active:
-        first = state.start[account]
-        for slot in range(first, first + state.count[account]):
-            i = state.instrument[slot]
-            series[row, OPEN_NOTIONAL] += abs(state.quantity[slot]) * state.notional_usd[i]
-        series[row, LOCKED_COLLATERAL] += max(equity_now(tape, state, account, row), 0.0)
-        series[row, REQUIRED_INITIAL] += requirement.initial[account]
-        series[row, REQUIRED_MAINTENANCE] += requirement.maintenance[account]
-    series[row, ACCOUNTS_OPEN] = active.shape[0]
 
 
 @compiled(

@@ -84,7 +84,7 @@ class TapeArrays(NamedTuple):
     seen: np.ndarray  # (T,) int64, row that the venue knows at each row, -1 for none
     snapshot: np.ndarray  # (T,) int64, option snapshot in force, -1 for none
     seen_snapshot: np.ndarray  # (T,) int64, option snapshot that the venue knows
-    index: np.ndarray  # (T, A)
+    index: np.ndarray  # type: ignore[assignment]  # (T, A)
     mark: np.ndarray  # (T, A)
     funding: np.ndarray  # (T, A)
     depth_usd: np.ndarray  # (T, A)
@@ -132,7 +132,7 @@ class State(NamedTuple):
     purse: np.ndarray  # (PURSES,) USD: fund, liquidators, fees, uncovered deficit
     opening: np.ndarray  # (1 + A,) all money of each currency at the start
     start: np.ndarray  # (N + 1,) int64, first slot
-    count: np.ndarray  # (N + 1,) int64, slots in use
+    count: np.ndarray  # type: ignore[assignment]  # (N + 1,) int64, slots in use
     instrument: np.ndarray  # (slots,) int64
     quantity: np.ndarray  # (slots,)
     holders: np.ndarray  # (I,) int64, accounts that hold each instrument

@@ -46,7 +46,7 @@ class Market(NamedTuple):
     strike: np.ndarray  # (I,) float64, USD
     is_call: np.ndarray  # (I,) int8
     tick: np.ndarray  # (1,) int64, changes whenever anything below does
-    index: np.ndarray  # (A,) float64, USD
+    index: np.ndarray  # type: ignore[assignment]  # (A,) float64, USD
     mark: np.ndarray  # (A,) float64, USD
     value_usd: np.ndarray  # (I,) float64, unit value in USD, signed for inverse perpetuals
     notional_usd: np.ndarray  # (I,) float64, underlying notional of one contract
@@ -60,7 +60,7 @@ class Holdings(NamedTuple):
     """Open positions: account ``a`` holds slots ``start[a] .. start[a] + count[a]``."""
 
     start: np.ndarray  # (N,) int64
-    count: np.ndarray  # (N,) int64
+    count: np.ndarray  # type: ignore[assignment]  # (N,) int64
     instrument: np.ndarray  # (slots,) int64
     quantity: np.ndarray  # (slots,) float64, signed contracts
 
@@ -107,9 +107,7 @@ REQUIREMENT_TYPE = types.NamedTuple((_F8, _F8, _I8), Requirement)
 KERNEL_INPUT_TYPE = types.NamedTuple(
     (_F8, _array(types.float64, True), _array(types.float64, ndim=2), _I8), KernelInput
 )
-KERNEL_SIGNATURE = types.void(
-    KERNEL_INPUT_TYPE, MARKET_TYPE, HOLDINGS_TYPE, _I8, REQUIREMENT_TYPE
-)
+KERNEL_SIGNATURE = types.void(KERNEL_INPUT_TYPE, MARKET_TYPE, HOLDINGS_TYPE, _I8, REQUIREMENT_TYPE)
 """``kernel(given, market, holdings, accounts, requirement)``.
 
 ``accounts`` lists the rows to fill. A base kernel **sets** ``initial``, ``maintenance`` and
@@ -158,6 +156,4 @@ def empty_market(table: InstrumentTable, assets: int) -> Market:
 
 def empty_requirement(accounts: int) -> Requirement:
     """Allocate a requirement for ``N`` accounts."""
-    return Requirement(
-        np.zeros(accounts), np.zeros(accounts), np.full(accounts, -1, np.int64)
-    )
+    return Requirement(np.zeros(accounts), np.zeros(accounts), np.full(accounts, -1, np.int64))

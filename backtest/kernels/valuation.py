@@ -101,9 +101,7 @@ def price_now(
 
 
 @compiled()
-def price_seen(
-    tape: TapeArrays, state: State, market: Market, instrument: int, row: int
-) -> bool:
+def price_seen(tape: TapeArrays, state: State, market: Market, instrument: int, row: int) -> bool:
     """Set what the venue sees of an instrument at a row, once; return whether it has a price."""
     if state.seen_priced_row[instrument] != row:
         _, usd, notional, _, forward, sigma, years = contract_values(
@@ -131,9 +129,7 @@ def equity_now(tape: TapeArrays, state: State, account: int, row: int) -> float:
 
 
 @compiled()
-def equity_seen(
-    tape: TapeArrays, state: State, market: Market, account: int, row: int
-) -> float:
+def equity_seen(tape: TapeArrays, state: State, market: Market, account: int, row: int) -> float:
     """Return an account's equity in USD at the prices that the venue sees."""
     seen = tape.seen[row]
     total = state.cash[account, 0]

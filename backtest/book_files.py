@@ -1,0 +1,383 @@
+"""Account books in files: a folder of plain tables that anybody can write.
+
+=================  ==========================================================================
+file               columns (``*`` may be absent)
+=================  ==========================================================================
+``accounts``       ``account``, ``wallet``, ``collateral*`` (``USD`` or an asset; USD),
+                   ``buffer*`` (1), ``release*`` (1), ``top_up_share*`` (0),
+                   ``top_up_delay_ms*`` (0), ``segment*`` (``observed``)
+``orders``         ``ts_ms``, ``account``, ``instrument``, ``quantity``, ``kind*`` (``open``),
+                   ``group*`` (each order its own)
+``transfers*``     ``ts_ms``, ``account``, ``amount``
+=================  ==========================================================================
+
+Each table is Parquet or CSV. Times are whole milliseconds UTC, ascending; account names are
+text or numbers. ``book.json`` holds the header, a `BookHeader`; a folder without one is read
+with a header that the caller gives.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from backtest.book import CLOSE, OPEN, AccountBook
+from backtest.errors import BookError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Table = Literal["accounts", "orders", "transfers"]
+
+_KINDS = {"open": OPEN, "close": CLOSE}
+_REQUIRED: dict[Table, tuple[str, ...]] = {
+    "accounts": ("account", "wallet"),
+    "orders": ("ts_ms", "account", "instrument", "quantity"),
+    "transfers": ("ts_ms", "account", "amount"),
+}
+_OPTIONAL: dict[Table, dict[str, Any]] = {
+    "accounts": {
+        "collateral": "USD",
+        "buffer": 1.0,
+        "release": 1.0,
+        "top_up_share": 0.0,
+        "top_up_delay_ms": 0,
+        "segment": "observed",
+    },
+    "orders": {"kind": "open", "group": None},
+    "transfers": {},
+}
+_WHOLE = ("ts_ms", "top_up_delay_ms", "group")
+_TEXT = ("account", "collateral", "segment", "instrument", "kind")
+
+
+class BookHeader(BaseModel):
+    """What the tables of a book do not say themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["elastic", "recorded"] = Field(
+        "recorded", description="whether the policy sets the collateral"
+    )
+    assets: tuple[str, ...] = Field(min_length=1, description="the tape's assets, in its order")
+    symbols: tuple[str, ...] = Field(
+        (), description="order of the instruments; alphabetical where empty"
+    )
+    segments: tuple[str, ...] = Field(
+        (), description="order of the segments; alphabetical where empty"
+    )
+    columns: dict[Table, dict[str, str]] = Field(
+        default_factory=dict, description="per table, our column name to the file's own"
+    )
+    synthetic: bool = Field(False, description="whether the book was generated")
+    origin: str = Field("", description="one sentence on where it comes from")
+
+
+class _Columns:
+    """One table: columns as numpy arrays, and sentences that name file, row and field."""
+
+    def __init__(self, folder: Path, table: Table, header: BookHeader) -> None:
+        self.path = _table_path(folder, table)
+        own = header.columns.get(table, {})
+        known = (*_REQUIRED[table], *_OPTIONAL[table])
+        for name in own:
+            if name not in known:
+                raise BookError(
+                    f"{folder}: the column mapping of {table} names an unknown field {name!r}."
+                    f"{nearest(name, known)}"
+                )
+        raw = _read_table(self.path)
+        self.rows = raw.num_rows
+        self.own = {name: own.get(name, name) for name in known}
+        self.data: dict[str, np.ndarray] = {}
+        for name in known:
+            column = self.own[name]
+            if column in raw.column_names:
+                self.data[name] = self._convert(name, raw.column(column))
+            elif name in _REQUIRED[table]:
+                raise BookError(
+                    f"{self.path}: column {column!r} is missing.{nearest(column, raw.column_names)}"
+                )
+            elif name in own:
+                raise BookError(
+                    f"{self.path}: column {column!r}, mapped to {name!r}, is missing."
+                    f"{nearest(column, raw.column_names)}"
+                )
+            elif _OPTIONAL[table][name] is None:
+                self.data[name] = np.arange(self.rows)
+            else:
+                self.data[name] = np.full(self.rows, _OPTIONAL[table][name])
+
+    def _convert(self, name: str, column: Any) -> np.ndarray:
+        import pyarrow as pa
+
+        if column.null_count:
+            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+            raise self.refuse(row, name, "is empty")
+        if name in _TEXT:
+            try:
+                text = column.cast(pa.string())
+            except pa.ArrowInvalid:
+                raise BookError(
+                    f"{self.path}: column {self.own[name]!r} holds {column.type}, expected text."
+                ) from None
+            return np.array(text.to_pylist(), dtype=object)
+        whole = name in _WHOLE
+        fits = pa.types.is_integer(column.type) or (not whole and pa.types.is_floating(column.type))
+        # An empty CSV column has no type at all.
+        if not fits and self.rows:
+            wanted = "whole numbers" if whole else "numbers"
+            unit = " (milliseconds UTC)" if name == "ts_ms" else ""
+            raise BookError(
+                f"{self.path}: column {self.own[name]!r} holds {column.type}, "
+                f"expected {wanted}{unit}."
+            )
+        values = np.array(column.to_pylist(), dtype=np.int64 if whole else np.float64)
+        for row in np.flatnonzero(~np.isfinite(values))[:1]:
+            raise self.refuse(int(row), name, f"is {values[row]!r}; it must be finite")
+        return values
+
+    def refuse(self, row: int, name: str, what: str, hint: str = "") -> BookError:
+        """Make the error of one cell; rows are counted from 1, below the heading."""
+        return BookError(f"{self.path} row {row + 1}: {self.own[name]} {what}.{hint}")
+
+    def codes(self, name: str, choices: Sequence[str], unknown: str) -> np.ndarray:
+        """Replace each text by its place among the choices."""
+        place = {choice: i for i, choice in enumerate(choices)}
+        codes = np.array([place.get(text, -1) for text in self.data[name]], dtype=np.int64)
+        for row in np.flatnonzero(codes < 0)[:1]:
+            text = self.data[name][row]
+            raise self.refuse(int(row), name, f"{text!r} {unknown}", nearest(text, choices[:50]))
+        return codes
+
+    def check_ascending(self, name: str) -> None:
+        """Refuse a table that is not in order of time."""
+        for row in np.flatnonzero(np.diff(self.data[name]) < 0)[:1]:
+            value = self.data[name][row + 1]
+            raise self.refuse(
+                int(row) + 1, name, f"{value} stands after the later {self.data[name][row]}"
+            )
+
+
+def load_book(path: str | Path, header: BookHeader | None = None) -> AccountBook:
+    """Read a book from a folder of tables.
+
+    Parameters
+    ----------
+    path
+        Folder with ``accounts``, ``orders`` and perhaps ``transfers``, each ``.parquet`` or
+        ``.csv``.
+    header
+        Mode, assets and column mapping; the folder's own ``book.json`` where not given.
+
+    Returns
+    -------
+    AccountBook
+        A saved book comes back with the same digest.
+
+    Raises
+    ------
+    BookError
+        One sentence with file, row and field, for whatever is missing, empty, unknown,
+        unsorted, doubled or out of range.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BookError(f"{folder}: no such folder; a book is a folder with accounts and orders.")
+    header = header or _read_header(folder)
+    accounts = _Columns(folder, "accounts", header)
+    orders = _Columns(folder, "orders", header)
+    names = accounts.data["account"].tolist()
+    seen: set[str] = set()
+    for row, name in enumerate(names):
+        if name in seen:
+            raise accounts.refuse(row, "account", f"{name!r} is listed twice")
+        seen.add(name)
+    for row in np.flatnonzero(accounts.data["wallet"] < 0.0)[:1]:
+        raise accounts.refuse(
+            int(row), "wallet", f"is {accounts.data['wallet'][row]:g}; it must not be negative"
+        )
+    for row in np.flatnonzero(orders.data["quantity"] == 0.0)[:1]:
+        raise orders.refuse(int(row), "quantity", "is zero")
+    segments = header.segments or tuple(sorted(set(accounts.data["segment"].tolist())))
+    symbols = header.symbols or tuple(sorted(set(orders.data["instrument"].tolist())))
+    orders.check_ascending("ts_ms")
+    stranger = f"is not in {accounts.path.name}"
+    transfers = _read_transfers(folder, header, names, stranger)
+    try:
+        return AccountBook(
+            mode=header.mode,
+            assets=header.assets,
+            symbols=symbols,
+            collateral_currency=accounts.codes(
+                "collateral", ("USD", *header.assets), "is neither USD nor an asset of the book"
+            ),
+            wallet=accounts.data["wallet"],
+            buffer=accounts.data["buffer"],
+            release=accounts.data["release"],
+            top_up_share=accounts.data["top_up_share"],
+            top_up_delay_ms=accounts.data["top_up_delay_ms"],
+            segment=accounts.codes("segment", segments, "is not a segment of the book"),
+            segments=segments,
+            order_ts=orders.data["ts_ms"],
+            order_account=orders.codes("account", names, stranger),
+            order_instrument=orders.codes("instrument", symbols, "is not in the book's header"),
+            order_quantity=orders.data["quantity"],
+            order_kind=np.array([OPEN, CLOSE])[
+                orders.codes("kind", tuple(_KINDS), "is neither open nor close")
+            ],
+            order_group=orders.data["group"],
+            **transfers,
+            synthetic=header.synthetic,
+            origin=header.origin or f"imported from {folder.name}",
+        )
+    except BookError as error:
+        text = str(error)
+        raise BookError(text if text.startswith(str(folder)) else f"{folder}: {text}") from None
+
+
+def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Path:
+    """Write a book as a folder that `load_book` reads back with the same digest.
+
+    Parameters
+    ----------
+    book
+        What to write; accounts are named by their row.
+    folder
+        Made where it does not exist. A book that is already there is not overwritten.
+    csv
+        Write CSV instead of Parquet.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    BookError
+        If the folder holds files already.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BookError(f"{folder}: exists and is not an empty folder; choose another name.")
+    folder.mkdir(parents=True, exist_ok=True)
+    currencies = np.array(["USD", *book.assets])
+    ids = np.arange(len(book))
+    tables: dict[Table, dict[str, np.ndarray]] = {
+        "accounts": {
+            "account": ids,
+            "wallet": book.wallet,
+            "collateral": currencies[book.collateral_currency],
+            "buffer": book.buffer,
+            "release": book.release,
+            "top_up_share": book.top_up_share,
+            "top_up_delay_ms": book.top_up_delay_ms,
+            "segment": np.array(book.segments)[book.segment],
+        },
+        "orders": {
+            "ts_ms": book.order_ts,
+            "account": book.order_account,
+            "instrument": np.array(book.symbols)[book.order_instrument],
+            "quantity": book.order_quantity,
+            "kind": np.array(list(_KINDS))[book.order_kind],
+            "group": book.order_group,
+        },
+    }
+    if len(book.transfer_ts):
+        tables["transfers"] = {
+            "ts_ms": book.transfer_ts,
+            "account": book.transfer_account,
+            "amount": book.transfer_amount,
+        }
+    for name, columns in tables.items():
+        _write_table(folder / f"{name}.{'csv' if csv else 'parquet'}", columns)
+    header = BookHeader(
+        mode=book.mode,
+        assets=book.assets,
+        symbols=book.symbols,
+        segments=book.segments,
+        synthetic=book.synthetic,
+        origin=book.origin,
+    )
+    text = json.dumps(header.model_dump(exclude={"columns"}), indent=2)
+    (folder / "book.json").write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+def _read_header(folder: Path) -> BookHeader:
+    path = folder / "book.json"
+    if not path.is_file():
+        raise BookError(
+            f"{path}: missing; write one with at least "
+            '{"mode": "recorded", "assets": ["BTC", "ETH"]}.'
+        )
+    try:
+        return BookHeader.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise BookError(f"{path} line {error.lineno}: not valid JSON, {error.msg}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        hint = nearest(field, BookHeader.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise BookError(f"{path}: {field}: {first['msg']}.{hint}") from None
+
+
+def _read_transfers(
+    folder: Path, header: BookHeader, names: list[str], stranger: str
+) -> dict[str, Any]:
+    try:
+        _table_path(folder, "transfers")
+    except BookError:
+        return {}
+    table = _Columns(folder, "transfers", header)
+    table.check_ascending("ts_ms")
+    return {
+        "transfer_ts": table.data["ts_ms"],
+        "transfer_account": table.codes("account", names, stranger),
+        "transfer_amount": table.data["amount"],
+    }
+
+
+def _table_path(folder: Path, table: Table) -> Path:
+    found = [
+        path for path in (folder / f"{table}.parquet", folder / f"{table}.csv") if path.is_file()
+    ]
+    if not found:
+        raise BookError(f"{folder}: holds neither {table}.parquet nor {table}.csv.")
+    if len(found) == 2:
+        raise BookError(f"{folder}: holds both {table}.parquet and {table}.csv; keep one.")
+    return found[0]
+
+
+def _read_table(path: Path) -> Any:
+    import pyarrow as pa
+
+    try:
+        if path.suffix == ".csv":
+            from pyarrow import csv
+
+            return csv.read_csv(path)
+        from pyarrow import parquet
+
+        return parquet.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BookError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from None
+
+
+def _write_table(path: Path, columns: dict[str, np.ndarray]) -> None:
+    import pyarrow as pa
+
+    table = pa.table(columns)
+    if path.suffix == ".csv":
+        from pyarrow import csv
+
+        csv.write_csv(table, path)
+    else:
+        from pyarrow import parquet
+
+        parquet.write_table(table, path)

@@ -1,0 +1,72 @@
+"""Between initial and maintenance margin: calls, their payment, and what may leave."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backtest.cache import compiled
+from backtest.kernels.money import withdraw
+from backtest.kernels.state import (
+    MARGIN_CALLS,
+    BookArrays,
+    State,
+    TapeArrays,
+)
+from backtest.kernels.valuation import (
+    rate_to_usd,
+)
+from backtest.venue import VenueNumbers
+
+NO_CALL = -1
+"""``call_ts`` of an account without an open margin call."""
+
+
+@compiled()
+def release_excess(
+    tape: TapeArrays,
+    book: BookArrays,
+    state: State,
+    series: np.ndarray,
+    account: int,
+    row: int,
+    equity: float,
+    initial: float,
+) -> None:
+    """Let a healthy account take home what it holds above its own target."""
+    target = book.buffer[account] * initial
+    if equity > book.release[account] * target:
+        rate = rate_to_usd(tape, tape.seen[row], book.collateral_currency[account])
+        withdraw(tape, book, state, series, account, row, equity - target, rate)
+
+
+@compiled()
+def call_margin(
+    tape: TapeArrays,
+    book: BookArrays,
+    venue: VenueNumbers,
+    state: State,
+    series: np.ndarray,
+    account: int,
+    row: int,
+    equity: float,
+    initial: float,
+    maintenance: float,
+) -> bool:
+    """Make, keep or drop a margin call; return whether an unpaid one is to be enforced."""
+    level = venue.call_level * maintenance
+    now = tape.ts[row]
+    called = state.call_ts[account]
+    if equity >= level:
+        state.call_ts[account] = NO_CALL
+        if book.recorded[0] == 0:
+            release_excess(tape, book, state, series, account, row, equity, initial)
+        return False
+    if called == NO_CALL:
+        asked = max(initial, level) - equity
+        state.call_ts[account] = now
+        series[row, MARGIN_CALLS] += asked
+        if book.recorded[0] == 0 and book.top_up_share[account] > 0.0:
+            state.deposit_ts[account] = now + book.top_up_delay_ms[account]
+            state.deposit_usd[account] = book.top_up_share[account] * asked
+        return False
+    return now - called >= venue.call_deadline_ms
