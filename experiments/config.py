@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from backtest.errors import ConfigError
+from backtest.errors import ConfigError, RemarginError
 from backtest.generate import BookSpec
 from backtest.units import MS_PER_DAY, parse_utc_ms
 from backtest.venue import VenueRules
@@ -34,7 +34,7 @@ from optimize.messages import first_error
 from optimize.space import Dimension, fill, find_dimensions, searchable_knobs
 from optimize.study import Spec, Window, load_venue
 from strategies.contract import MarginPolicy
-from strategies.registry import load_policy
+from strategies.registry import load_policy, policy_class
 
 OBJECTIVES = ("capital_efficiency", "residual_bad_debt_bps")
 
@@ -170,7 +170,7 @@ class RunConfig(_Frozen):
     def dimensions(self) -> tuple[Dimension, ...]:
         """Return the search space: leaves of the candidate, then of the venue."""
         return (
-            *find_dimensions(self.candidate, "candidate", _policy_class(self.candidate)),
+            *find_dimensions(self.candidate, "candidate", policy_class(self.candidate)),
             *find_dimensions(self.venue, "venue", VenueRules),
         )
 
@@ -203,7 +203,7 @@ class RunConfig(_Frozen):
         """
         dimensions = self.dimensions()
         if not dimensions:
-            knobs = ", ".join(searchable_knobs(_policy_class(self.candidate)))
+            knobs = ", ".join(searchable_knobs(policy_class(self.candidate)))
             raise ConfigError(
                 f"{self.file}: candidate: nothing is searched; write {{search: [lowest, highest]}} "
                 f"for one of {knobs}."
@@ -254,8 +254,8 @@ def config_from(raw: Any, file: Path) -> RunConfig:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{file}: {first_error(error, '', RunConfig)}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
+    except RemarginError as error:
+        raise type(error)(f"{file}: {error}") from None
     config._file = file
     config._raw = json.loads(json.dumps(raw, default=_iso))
     try:
@@ -265,8 +265,8 @@ def config_from(raw: Any, file: Path) -> RunConfig:
         config.venue_rules()
         config.incumbent_policy()
         config.candidate_policy()
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
+    except RemarginError as error:
+        raise type(error)(f"{file}: {error}") from None
     _refuse_outside(config)
     return config
 
@@ -274,12 +274,6 @@ def config_from(raw: Any, file: Path) -> RunConfig:
 def canonical_json(value: Any) -> str:
     """Write JSON in one way only: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _policy_class(spec: Spec) -> type[MarginPolicy]:
-    from strategies.registry import policy_class
-
-    return policy_class(spec)
 
 
 def _iso(value: Any) -> str:

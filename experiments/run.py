@@ -372,7 +372,7 @@ def _book_fit(config: RunConfig, inputs: Inputs) -> list[dict[str, Any]]:
     from backtest.generate import describe_book
 
     keys = ("name", "target", "achieved", "unit", "source")
-    rows = describe_book(inputs.book, inputs.tape).rows()
+    rows = describe_book(inputs.book, inputs.tape, config.book.generate).rows()
     return [dict(zip(keys, row, strict=True)) for row in rows]
 
 

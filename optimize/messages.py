@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from backtest.errors import nearest
-from backtest.units import duration_text, parse_duration_ms
+from backtest.units import parse_duration_ms
+from strategies.knobs import TIME, quantity_text, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,11 +101,8 @@ def _literals(info: FieldInfo | None) -> list[str]:
 
 
 def _with_unit(bound: float, info: FieldInfo | None) -> str:
-    if is_time(info):
-        return duration_text(int(bound))
-    extra = info.json_schema_extra if info else None
-    unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-    return duration_text(int(bound)) if unit == "time" else f"{bound:g} {unit}".rstrip()
+    unit = TIME if is_time(info) else unit_of(info) if info else ""
+    return quantity_text(float(bound), unit)
 
 
 def _shifted(value: Any, info: FieldInfo | None) -> str:

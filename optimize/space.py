@@ -15,22 +15,20 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from annotated_types import Ge, Le
 from pydantic import BaseModel
 
 from backtest.errors import ConfigError, nearest
 from backtest.units import (
     MS_PER_DAY,
     MS_PER_HOUR,
-    duration_text,
     parse_duration_ms,
     parse_fraction,
     parse_usd,
 )
 from optimize.messages import is_time
-from strategies.contract import TIME
+from strategies.knobs import TIME, bounds_of, quantity_text, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -138,9 +136,7 @@ class Dimension:
         """Format a value for people, with its unit."""
         if self.choices:
             return str(value)
-        if self.unit == TIME:
-            return duration_text(round(float(value)))
-        return f"{value:.6g} {self.unit}".rstrip()
+        return quantity_text(float(value), self.unit)
 
 
 def find_dimensions(
@@ -302,22 +298,33 @@ def _middle(low: float, high: float, log: bool) -> float:
 
 
 def _field(model: type[BaseModel] | None, keys: list[str]) -> FieldInfo | None:
-    """Find a field by its path through nested models; None where a path leaves them."""
+    """Find a field by its written path; None where the path leaves the models.
+
+    A part that is one of several choices is written as ``{name: {...}}``, so its name is a
+    step of the path that no field has.
+    """
     info: FieldInfo | None = None
+    inside = [model] if model else []
     for key in keys:
-        if model is None or key not in model.model_fields:
+        named = [part for part in inside if getattr(part, "name", None) == key]
+        if named:
+            inside = named
+            continue
+        info = next((m.model_fields[key] for m in inside if key in m.model_fields), None)
+        if info is None:
             return None
-        info = model.model_fields[key]
-        kind = info.annotation
-        model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        inside = list(_models_in(info.annotation))
     return info
 
 
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
 def _bounds(info: FieldInfo) -> tuple[float | None, float | None, bool, str]:
-    low = next((float(m.ge) for m in info.metadata if isinstance(m, Ge)), None)  # type: ignore[arg-type]
-    high = next((float(m.le) for m in info.metadata if isinstance(m, Le)), None)  # type: ignore[arg-type]
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    unit = str(extra.get("unit", ""))
-    if is_time(info):
-        unit = TIME
-    return low, high, bool(extra.get("log", False)), unit
+    unit = TIME if is_time(info) else unit_of(info)
+    return *bounds_of(info), bool(extra.get("log", False)), unit
