@@ -206,6 +206,14 @@ def load_book(path: str | Path, header: BookHeader | None = None) -> AccountBook
     segments = header.segments or tuple(sorted(set(accounts.data["segment"].tolist())))
     symbols = header.symbols or tuple(sorted(set(orders.data["instrument"].tolist())))
     orders.check_ascending("ts_ms")
+    group = orders.data["group"]
+    first = np.zeros(len(group), bool)
+    first[np.unique(group, return_index=True)[1]] = True
+    starts = np.append(True, group[1:] != group[:-1])[: len(group)]
+    for row in np.flatnonzero(starts & ~first)[:1]:
+        raise orders.refuse(
+            int(row), "group", f"{group[row]} goes on after another; legs must stand together"
+        )
     stranger = f"is not in {accounts.path.name}"
     transfers = _read_transfers(folder, header, names, stranger)
     try:
@@ -330,9 +338,7 @@ def _read_header(folder: Path) -> BookHeader:
 def _read_transfers(
     folder: Path, header: BookHeader, names: list[str], stranger: str
 ) -> dict[str, Any]:
-    try:
-        _table_path(folder, "transfers")
-    except BookError:
+    if not any(folder.glob("transfers.*")):
         return {}
     table = _Columns(folder, "transfers", header)
     table.check_ascending("ts_ms")

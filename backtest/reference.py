@@ -6,7 +6,6 @@ of its inputs and the names of what it records; tests demand that both give the 
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from backtest.reference_accounts import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backtest.book import AccountBook
     from backtest.requirement import Policy
     from backtest.tape import MarketTape
@@ -90,33 +91,35 @@ class Replay:
         tape, row = self.tape, self.row
         return self.quote(i, int(tape.seen[row]), int(tape.seen_snapshot[row]))
 
-    def equity_now(self, account: Account) -> float:
-        """Equity at the market's prices."""
+    def known(self, i: int) -> Quote:
+        """Return the quote that the venue knows of a held instrument."""
+        found = self.seen(i)
+        assert found is not None
+        return found
+
+    def equity(self, account: Account, row: int, price: Callable[[int], Quote]) -> float:
+        """Add up cash at a row's index and positions at somebody's prices."""
         total = account.cash[0]
         for c in range(1, 1 + self.assets):
-            total += account.cash[c] * self.rate(self.row, c)
+            total += account.cash[c] * self.rate(row, c)
         for p in account.positions:
-            total += p.quantity * self.now(p.instrument).value_usd
+            total += p.quantity * price(p.instrument).value_usd
         return total
 
+    def equity_now(self, account: Account) -> float:
+        """Value an account at the market's prices."""
+        return self.equity(account, self.row, self.now)
+
     def equity_seen(self, account: Account) -> float:
-        """Equity at the prices the venue knows."""
-        total = account.cash[0]
-        for c in range(1, 1 + self.assets):
-            total += account.cash[c] * self.rate(int(self.tape.seen[self.row]), c)
-        for p in account.positions:
-            known = self.seen(p.instrument)
-            assert known is not None
-            total += p.quantity * known.value_usd
-        return total
+        """Value an account at the prices the venue knows."""
+        return self.equity(account, int(self.tape.seen[self.row]), self.known)
 
     def require(self, accounts: list[Account]) -> tuple[np.ndarray, np.ndarray]:
         """Ask the policy for initial and maintenance margin of each account."""
         counts = [len(a.positions) for a in accounts]
         legs = [p for a in accounts for p in a.positions]
         for i in {p.instrument for p in legs}:
-            known = self.seen(i)
-            assert known is not None
+            known = self.known(i)
             self.market.value_usd[i] = known.value_usd
             self.market.notional_usd[i] = known.notional_usd
             self.market.forward[i] = known.forward
@@ -282,10 +285,8 @@ class Replay:
         protocol[0] = self.fund
         for account in self.accounts:
             for p in account.positions:
-                known = self.seen(p.instrument) if self.tape.seen[self.row] >= 0 else None
-                if known is not None:
-                    asset = self.tape.asset[p.instrument]
-                    protocol[1 + asset] += abs(p.quantity) * known.notional_usd
+                asset = self.tape.asset[p.instrument]
+                protocol[1 + asset] += abs(p.quantity) * self.known(p.instrument).notional_usd
 
     def arrive_deposits(self) -> None:
         """Credit paid margin calls and the transfers of a recorded book."""
@@ -389,10 +390,8 @@ class Replay:
         self.record("penalties_usd", penalty)
         largest = max(range(self.assets), key=lambda a: abs(net[a]))
         side = 1.0 if net[largest] >= 0.0 else -1.0
-        self.log.append(
-            [self.row, n, largest, side, closed_notional, share, before, maintenance, cost,
-             penalty, shortfall]
-        )  # fmt: skip
+        what = [self.row, n, largest, side, closed_notional, share]
+        self.log.append([*what, before, maintenance, cost, penalty, shortfall])
         return shortfall
 
     # --- orders -----------------------------------------------------------------------------

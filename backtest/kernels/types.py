@@ -149,7 +149,11 @@ def empty_market(table: InstrumentTable, assets: int) -> Market:
         np.full(1, -1, np.int64),
         np.zeros(assets),
         np.zeros(assets),
-        *(np.zeros(count) for _ in range(5)),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count),
         np.zeros(1 + assets),
     )
 
