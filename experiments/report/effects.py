@@ -92,6 +92,11 @@ class Effect:
         """Proposed minus current."""
         return self.proposed - self.current
 
+    @property
+    def unseen(self) -> bool:
+        """Whether the event happened on no day under either policy: no interval means much."""
+        return self.current_days == 0 and self.proposed_days == 0
+
 
 def effects(pair: Pair) -> dict[str, Effect]:
     """Return the effect on every metric, in the order of `METRICS`."""

@@ -108,10 +108,7 @@ def _decision(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Effect
     reasons += [f"It breaks a limit of the search: {text}." for text in verdict.broken_constraints]
     reasons.append(_crisis_sentence(verdict))
     if verdict.synthetic:
-        reasons.append(
-            f"{tables.drivers(report)[:-1]}: the grade cannot be A, and it speaks about what was "
-            "simulated only."
-        )
+        reasons.append(f"{tables.drivers(report)} While either is made up, the grade cannot be A.")
     return Decision(
         grade=verdict.grade,
         headline=headline,
@@ -126,6 +123,8 @@ def _objective_sentence(effect: Effect) -> str:
     label = LABELS[effect.key][0]
     if effect.judgement == "no interval":
         return f"{label}: {signed(effect.difference, unit)}, without an interval."
+    if effect.unseen:
+        return f"{label}: {effect.judgement}; under either policy {zero_of(effect.days, 'days')}."
     return (
         f"{label}: {effect.judgement} ({signed(effect.difference, unit)}, 95 % interval "
         f"{interval(effect.low, effect.high, unit)})."

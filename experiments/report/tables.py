@@ -95,6 +95,8 @@ def _effect(effect: Effect) -> tuple[Cell, Cell]:
     change = Cell(signed(effect.difference, unit), percent)
     if effect.judgement == "no interval":
         return change, Cell("no interval", "an extreme of one path", "quiet")
+    if effect.unseen:
+        return change, Cell("nothing to resample", effect.judgement, "quiet")
     return change, Cell(
         interval(effect.low, effect.high, unit),
         effect.judgement,
