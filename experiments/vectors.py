@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from backtest.errors import ConfigError
 from experiments.vector_models import NotCoveredError, adapter
@@ -20,9 +20,9 @@ from experiments.vector_models import NotCoveredError, adapter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PASSED = "passed"
-FAILED = "failed"
-NOT_COVERED = "not covered"
+PASSED: Final = "passed"
+FAILED: Final = "failed"
+NOT_COVERED: Final = "not covered"
 _REQUIRED = ("id", "system", "engine", "inputs", "expected", "tolerance_rel")
 
 

@@ -98,7 +98,9 @@ def number(value: float) -> str:
 
 
 @contextmanager
-def progress(label: str, *, hidden: bool = False, rate_of: str = "") -> Iterator[Advance]:
+def progress(
+    label: str, *, hidden: bool = False, rate_of: str = "", per_step: int = 1
+) -> Iterator[Advance]:
     """Show a bar on standard error while something long runs.
 
     Parameters
@@ -109,6 +111,8 @@ def progress(label: str, *, hidden: bool = False, rate_of: str = "") -> Iterator
         Show nothing.
     rate_of
         Name of the unit for the rate behind the bar; none is shown where empty.
+    per_step
+        How many of these units one step is.
 
     Yields
     ------
@@ -126,12 +130,19 @@ def progress(label: str, *, hidden: bool = False, rate_of: str = "") -> Iterator
         TextColumn("{task.fields[rate]}"),
     )
     started = time.monotonic()
-    with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as bar:
+    with Progress(
+        *columns,
+        console=console,
+        disable=hidden or not console.is_terminal,
+        # Rich would move results to standard error, where a pipe does not see them.
+        redirect_stdout=sys.stdout.isatty(),
+    ) as bar:
         task = bar.add_task(label, total=None, rate="")
 
         def advance(done: int, total: int) -> None:
             seconds = time.monotonic() - started
-            rate = f"· {number(done / seconds)} {rate_of}/s" if rate_of and seconds > 0 else ""
+            speed = per_step * done / seconds if seconds > 0 else 0.0
+            rate = f"· {speed / 1e6:.1f} M {rate_of}/s" if rate_of else ""
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield advance

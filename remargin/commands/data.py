@@ -40,11 +40,11 @@ def pull(
     from data_ingest.pull import pull_market
     from data_ingest.store import DataStore
     from experiments.config import load_config
-    from experiments.run import store_path
+    from experiments.importing import writable_store
 
     study = load_config(config)
     with (
-        DataStore(store_path(study, store, create=True)) as opened,
+        DataStore(writable_store(store, study.store)) as opened,
         status("pull", hidden=json) as say,
     ):
         reports = pull_market(
@@ -73,9 +73,9 @@ def import_(
     """Import recorded files into the store, by the mappings that a config names."""
     from data_ingest.recorded import import_recorded
     from data_ingest.store import DataStore
-    from experiments.run import import_plan
+    from experiments.importing import plan_import
 
-    plan = import_plan(config, data, store)
+    plan = plan_import(config, data, store)
     reports: list[Any] = []
     with DataStore(plan.store) as opened, status("import", hidden=json) as say:
         for mapping in plan.mappings:
@@ -95,9 +95,9 @@ def status_(store: Store = None, json: Json = False) -> None:
     from backtest.units import iso_utc
     from data_ingest.inventory import inventory
     from data_ingest.store import DataStore
-    from experiments.run import store_path
+    from experiments.workspace import store_path
 
-    with DataStore(store_path(None, store), read_only=True) as opened:
+    with DataStore(store_path(store), read_only=True) as opened:
         rows = inventory(opened)
     if json:
         write_json(rows)
@@ -125,11 +125,11 @@ def status_(store: Store = None, json: Json = False) -> None:
 def tape(config: Config, store: Store = None, json: Json = False) -> None:
     """Build a config's market tape and show its digest, its span and what was missing."""
     from experiments.config import load_config
-    from experiments.run import open_tape
+    from experiments.run import tape_of
     from remargin.show import tape_line, tape_record
 
     with status("tape", hidden=json):
-        built = open_tape(load_config(config), store)
+        built = tape_of(load_config(config), store)
     if json:
         write_json(tape_record(built))
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from remargin.commands.options import Json
-from remargin.terminal import write_note
+from remargin.terminal import progress, write_facts, write_json, write_line, write_note
 
 Day = datetime | None
 _DAY_FORMATS = ["%Y-%m-%d"]
@@ -23,9 +23,23 @@ def demo(
 ) -> None:
     """Pull, replay, search, track and report on a simulated market: out/demo/report.html."""
     from experiments.demo import run_demo
-    from remargin.show import show_study
+    from remargin import show
 
-    show_study(run_demo(trials=trials), as_json=json)
+    say = (lambda line: None) if json else (lambda line: write_line(f"  {line}"))
+    with progress("search", hidden=json) as advance:
+        made = run_demo(
+            trials=trials,
+            announce=say,
+            inputs_ready=lambda inputs: show.show_inputs(inputs, hidden=json),
+            progress=advance,
+        )
+    if json:
+        write_json({**show.study_record(made.tracked), "report": made.report})
+        return
+    show.show_study(made.tracked)
+    write_line()
+    write_facts([("store", str(made.store)), ("report", str(made.report))])
+    write_line(show.run_line(made.tracked.run_id, "report", "reproduce"))
 
 
 def simulate_exchange(
