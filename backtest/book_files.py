@@ -90,9 +90,9 @@ class _Columns:
                     f"{folder}: the column mapping of {table} names an unknown field {name!r}."
                     f"{nearest(name, known)}"
                 )
-        raw = _read_table(self.path)
-        self.rows = raw.num_rows
         self.own = {name: own.get(name, name) for name in known}
+        raw = _read_table(self.path, [self.own[name] for name in known if name in _TEXT])
+        self.rows = raw.num_rows
         self.data: dict[str, np.ndarray] = {}
         for name in known:
             column = self.own[name]
@@ -360,14 +360,17 @@ def _table_path(folder: Path, table: Table) -> Path:
     return found[0]
 
 
-def _read_table(path: Path) -> Any:
+def _read_table(path: Path, text: list[str]) -> Any:
     import pyarrow as pa
 
     try:
         if path.suffix == ".csv":
             from pyarrow import csv
 
-            return csv.read_csv(path)
+            # Left to guess, the reader takes an address such as 0x1f for a number.
+            types = dict.fromkeys(text, pa.string())
+            options = csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+            return csv.read_csv(path, convert_options=options)
         from pyarrow import parquet
 
         return parquet.read_table(path)

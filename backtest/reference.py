@@ -66,8 +66,6 @@ class Replay:
         self.log: list[list[float]] = []
         self.next_order = self.next_transfer = 0
 
-    # --- prices -----------------------------------------------------------------------------
-
     def rate(self, row: int, currency: int) -> float:
         """US dollars per unit of a currency."""
         return 1.0 if currency == 0 else float(self.tape.index[row, currency - 1])
@@ -136,8 +134,6 @@ class Replay:
             who = np.arange(len(accounts))
             layer.rule.reference(given, self.market, holdings, who, requirement)
         return requirement.initial, requirement.maintenance
-
-    # --- money ------------------------------------------------------------------------------
 
     def charge(self, account: Account, usd: float) -> None:
         """Take US dollars out of the collateral currency at the index."""
@@ -210,8 +206,6 @@ class Replay:
     def record(self, name: str, amount: float) -> None:
         """Add to a series at the present row."""
         self.series[name][self.row] += amount
-
-    # --- one instant ------------------------------------------------------------------------
 
     def run(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Replay every row; return the series and the liquidation log."""
@@ -365,7 +359,7 @@ class Replay:
         closed_exposure = closed_notional = cost = 0.0
         for p in account.positions[::-1]:
             held, asset = self.now(p.instrument), self.tape.asset[p.instrument]
-            quantity = -p.quantity if share == 1.0 else -share * p.quantity
+            quantity = -share * p.quantity
             volume = abs(quantity) * held.exposure_usd
             depth = float(self.tape.depth_usd[self.row, asset])
             slippage = impact_cost(volume, self.sold[asset], depth, venue)
@@ -393,8 +387,6 @@ class Replay:
         what = [self.row, n, largest, side, closed_notional, share]
         self.log.append([*what, before, maintenance, cost, penalty, shortfall])
         return shortfall
-
-    # --- orders -----------------------------------------------------------------------------
 
     def place_orders(self) -> float:
         """Execute or reject this row's orders, group by group."""
@@ -472,8 +464,6 @@ class Replay:
         account.called_at = None
         return self.close_out(account)
 
-    # --- the ledger -------------------------------------------------------------------------
-
     def balance(self) -> None:
         """Post what the market received and count all money there is."""
         leaked = gross = 0.0
@@ -500,13 +490,7 @@ class Replay:
 def replay_reference(
     tape: MarketTape, book: AccountBook, policy: Policy, venue: VenueRules
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Any]:
-    """Replay a whole tape in plain Python.
-
-    Returns
-    -------
-    tuple
-        The series by name, the liquidation log, and the replay itself with its last state.
-    """
+    """Replay a whole tape; return the series, the liquidation log and the replay itself."""
     twin = Replay(tape, book, policy, venue)
     series, log = twin.run()
     return series, log, twin

@@ -95,7 +95,7 @@ def liquidate(
     cost = 0.0
     for slot in range(first + legs - 1, first - 1, -1):
         i = state.instrument[slot]
-        quantity = -state.quantity[slot] if share == 1.0 else -share * state.quantity[slot]
+        quantity = -share * state.quantity[slot]
         volume = abs(quantity) * state.exposure_usd[i]
         asset = tape.asset[i]
         slippage = impact_cost(volume, state.sold[asset], tape.depth_usd[row, asset], venue)
