@@ -68,6 +68,9 @@ def _read_addon(value: Any) -> Any:
 class MarginPolicy(RiskLayer):
     """A base policy: sets the requirement, wears an update rule and add-ons."""
 
+    origin: ClassVar[tuple[str, str] | None] = None
+    """Of a class in a user's own file: how it was asked for, and the file's digest."""
+
     update: UpdateRule = Continuous()
     addons: tuple[Annotated[AddOn, BeforeValidator(_read_addon)], ...] = Field(
         (), max_length=KERNEL_SLOTS - 1
@@ -90,4 +93,7 @@ class MarginPolicy(RiskLayer):
         `strategies.registry.load_policy` reads it back to an equal policy.
         """
         dumped = self.model_dump(mode="json", serialize_as_any=True)
-        return {"policy": self.name, "version": self.version, **dumped}
+        if self.origin is None:
+            return {"policy": self.name, "version": self.version, **dumped}
+        asked_for, digest = self.origin
+        return {"policy": asked_for, "version": self.version, "source_sha256": digest, **dumped}

@@ -120,6 +120,9 @@ def load_policy(
             f"{_at(where, 'version')}: {name} is at version {cls.version}, not {version}; the "
             "same config may give other numbers now."
         )
+    source = knobs.pop("source_sha256", None)
+    if source is not None and (cls.origin is None or source != cls.origin[1]):
+        raise PolicyError(f"{_at(where, 'policy')}: {name} has changed since this was recorded.")
     try:
         return cls.model_validate(knobs)
     except ValidationError as error:
@@ -217,8 +220,8 @@ def _class_in_file(path: Path, wanted: str, where: str) -> type[MarginPolicy]:
     place = _at(where, "policy")
     if not path.is_file():
         raise PolicyError(f"{place}: there is no file {path}.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    module_name = f"_remargin_policy_{digest}"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    module_name = f"_remargin_policy_{digest[:16]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         if spec is None or spec.loader is None:
@@ -246,4 +249,5 @@ def _class_in_file(path: Path, wanted: str, where: str) -> type[MarginPolicy]:
         raise PolicyError(
             f"{place}: {path} has no policy class {wanted!r}.{nearest(wanted, found)}"
         )
+    found[wanted].origin = (f"{path}:{wanted}", digest)
     return found[wanted]

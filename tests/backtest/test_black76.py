@@ -69,12 +69,14 @@ def test_at_the_money_price_is_the_error_function() -> None:
         assert black76(1.0, 1.0, deviation, 1.0, 1.0) == pytest.approx(expected, abs=2e-15)
 
 
+@settings(deadline=None)
 @given(options)
 def test_compiled_and_plain_prices_have_equal_bits(option: tuple[float, ...]) -> None:
     assert black76(*option) == black76_reference(*option)
     assert black76_delta(*option) == black76_delta_reference(*option)
 
 
+@settings(deadline=None)
 @given(options)
 def test_price_lies_between_intrinsic_value_and_its_bound(option: tuple[float, ...]) -> None:
     forward, strike, _, _, is_call = option
@@ -84,6 +86,7 @@ def test_price_lies_between_intrinsic_value_and_its_bound(option: tuple[float, .
     assert price <= (forward if is_call else strike) * (1 + 1e-14)
 
 
+@settings(deadline=None)
 @given(options)
 def test_put_and_call_differ_by_the_forward_value(option: tuple[float, ...]) -> None:
     forward, strike, sigma, years, _ = option
@@ -92,6 +95,7 @@ def test_put_and_call_differ_by_the_forward_value(option: tuple[float, ...]) -> 
     assert call - put == pytest.approx(forward - strike, abs=2e-14 * max(forward, strike))
 
 
+@settings(deadline=None)
 @given(options, st.floats(1.001, 3.0))
 def test_price_rises_with_volatility(option: tuple[float, ...], factor: float) -> None:
     forward, strike, sigma, years, is_call = option
@@ -114,6 +118,7 @@ def test_unknown_volatility_gives_an_unknown_price() -> None:
         assert math.isnan(function(100.0, 100.0, math.nan, 1.0, 1.0))
 
 
+@settings(deadline=None)
 @given(options)
 def test_delta_is_the_slope_of_the_price(option: tuple[float, ...]) -> None:
     forward, strike, sigma, years, is_call = option
@@ -125,19 +130,21 @@ def test_delta_is_the_slope_of_the_price(option: tuple[float, ...]) -> None:
     assert black76_delta(*option) == pytest.approx((up - down) / (2 * step), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.floats(-60.0, 60.0))
 def test_normal_distribution_agrees_with_the_library_and_with_plain_python(x: float) -> None:
     assert normal_cdf(x) == normal_cdf_reference(x)
     assert normal_cdf(x) == pytest.approx(float(ndtr(x)), abs=1e-15)
 
 
+@settings(deadline=None)
 @given(st.floats(-800.0, 0.0))
 def test_exponential_is_within_two_units_of_the_library(x: float) -> None:
     exact = math.exp(max(x, -708.0))
     assert abs(exp_negative(x) - exact) <= 2 * math.ulp(exact)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(options, st.integers(1, 40), st.integers(0, 2**16))
 def test_stressed_prices_equal_single_prices_bit_for_bit(
     option: tuple[float, ...], count: int, seed: int

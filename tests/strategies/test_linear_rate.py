@@ -90,6 +90,7 @@ def test_brackets_reproduce_a_venues_table(
     assert asked.maintenance[0] == pytest.approx(maintenance_usd, rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([1e5, 1e6]), st.floats(1e-9, 1e-6))
 def test_brackets_are_continuous_at_their_edges(edge_usd: float, step: float) -> None:
     market = make_market()
@@ -102,6 +103,7 @@ def test_brackets_are_continuous_at_their_edges(edge_usd: float, step: float) ->
     assert 0.0 <= asked[1] - asked[0] <= 2.1 * step * edge_usd * 0.1 * 5.0
 
 
+@settings(deadline=None)
 @given(st.floats(-1e7, 1e7), st.floats(1.0, 3.0))
 def test_margin_rises_with_size(usd: float, factor: float) -> None:
     market = make_market()
