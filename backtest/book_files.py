@@ -138,7 +138,7 @@ class _Columns:
             )
         values = np.array(column.to_pylist(), dtype=np.int64 if whole else np.float64)
         for row in np.flatnonzero(~np.isfinite(values))[:1]:
-            raise self.refuse(int(row), name, f"is {values[row]!r}; it must be finite")
+            raise self.refuse(int(row), name, f"is {float(values[row])}; it must be finite")
         return values
 
     def refuse(self, row: int, name: str, what: str, hint: str = "") -> BookError:
