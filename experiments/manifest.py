@@ -78,8 +78,11 @@ class Manifest:
         return asdict(self)
 
     def to_json(self) -> str:
-        """Write the manifest for people and machines: sorted keys, indented."""
-        return json.dumps(self.to_dict(), sort_keys=True, indent=2, allow_nan=False) + "\n"
+        """Write the manifest, the config in the order in which it was written.
+
+        A config may list what order matters for, such as the kinds of trader of a book.
+        """
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:

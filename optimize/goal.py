@@ -106,7 +106,7 @@ def make_goal(
         chosen = tuple(_objective(key) for key in objectives)
     if not chosen:
         raise ConfigError("objectives: name at least one metric, or write minimise: METRIC.")
-    return Goal(chosen, tuple(_limit(key, text, where) for key, text in limits.items()))
+    return Goal(chosen, tuple(_limit(key, limits[key], where) for key in sorted(limits)))
 
 
 def _known(key: str, where: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -142,7 +143,9 @@ class Dimension:
 def find_dimensions(
     raw: Any, where: str, model: type[BaseModel] | None = None
 ) -> tuple[Dimension, ...]:
-    """Collect the searched leaves of a raw config, in the order they are written.
+    """Collect the searched leaves of a raw config, by path.
+
+    Two configs that differ only in the order of their keys make the same search.
 
     Parameters
     ----------
@@ -160,7 +163,7 @@ def find_dimensions(
     """
     return tuple(
         _dimension(leaf, path, _field(model, path.split(".")[1:]))
-        for path, leaf in _leaves(raw, where)
+        for path, leaf in sorted(_leaves(raw, where), key=itemgetter(0))
     )
 
 

@@ -18,7 +18,7 @@ def only(leaf: Any, where: str = "candidate") -> Dimension:
     return dimension
 
 
-def test_leaves_are_found_in_dicts_and_lists_in_written_order() -> None:
+def test_leaves_are_found_in_dicts_and_lists_whatever_the_order_of_keys() -> None:
     raw = {
         "multiplier": {"search": [2, 8]},
         "addons": [{"concentration": {"share": {"search": ["2%", "20%"]}}}],
@@ -26,10 +26,11 @@ def test_leaves_are_found_in_dicts_and_lists_in_written_order() -> None:
     }
     found = find_dimensions(raw, "candidate")
     assert [d.path for d in found] == [
-        "candidate.multiplier",
         "candidate.addons.0.concentration.share",
+        "candidate.multiplier",
     ]
-    assert (found[1].low, found[1].high) == (0.02, 0.2)
+    assert (found[0].low, found[0].high) == (0.02, 0.2)
+    assert find_dimensions(dict(reversed(raw.items())), "candidate") == found
     filled = fill(raw, {"candidate.multiplier": 3.5}, found, "candidate")
     assert filled == {
         "multiplier": 3.5,
