@@ -44,6 +44,7 @@ _STYLE: Any = {
     "svg.hashsalt": "remargin",
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
+    "text.parse_math": False,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,

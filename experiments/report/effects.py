@@ -38,8 +38,11 @@ LABELS = {
 }
 """What a reader sees for each metric key, and the denominator that belongs to it."""
 
-ALWAYS_HEADLINE = ("insurance_drawdown_usd", "liquidated_notional_usd", "coverage")
+ALWAYS_HEADLINE = ("gross_bad_debt_usd", "liquidated_notional_usd", "coverage")
 """Shown in the decision box beside the objectives and limits of the search."""
+
+GUARDS = ("gross_bad_debt_usd",)
+"""A large fund hides losses from residual bad debt; they speak against a proposal all the same."""
 
 EVENT_SUMS = {
     "gross_bad_debt_usd": "gross_bad_debt_usd",
@@ -150,8 +153,9 @@ def reach_verdict(report: ReportInput, holdout: dict[str, Effect]) -> Verdict:
         {o.metric: holdout[o.metric].judgement for o in report.goal.objectives},
         crises,
         # A limit without a number (NaN) is not a limit that was kept.
-        [str(lim) for lim in report.goal.limits if not lim.violation(metrics[lim.metric]) <= 0],
+        [lim.metric for lim in report.goal.limits if not lim.violation(metrics[lim.metric]) <= 0],
         synthetic=report.synthetic_market or report.synthetic_book,
+        guards={key: holdout[key].judgement for key in GUARDS},
     )
 
 

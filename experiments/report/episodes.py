@@ -22,10 +22,12 @@ EPISODES = 5
 HOLDOUT_EPISODES = 3
 """Worst episodes of the hold-out window that are shown whatever happened before it."""
 SPAN_MS = MS_PER_DAY
-SEPARATION_MS = 3 * MS_PER_DAY
-"""Two moves closer than this are one episode."""
+LEAD_MS = MS_PER_DAY
 AFTERMATH_MS = MS_PER_DAY
-"""How long after a move its liquidations and losses still belong to it."""
+"""How long before and after a move liquidations and losses still belong to it: a crash and the
+rebound that was larger are one crisis."""
+SEPARATION_MS = LEAD_MS + SPAN_MS + AFTERMATH_MS
+"""Two moves closer than this are one episode, so that no loss is counted in two."""
 SPAN_SLACK_MS = 6 * MS_PER_HOUR
 """A 24-hour move may be read over a longer step of the tape, but not much longer."""
 
@@ -65,14 +67,19 @@ class Episode:
     held_out: bool
 
     @property
+    def from_ms(self) -> int:
+        """Where the days that belong to the episode begin."""
+        return self.end_ms - SPAN_MS - LEAD_MS
+
+    @property
     def until_ms(self) -> int:
-        """Where the episode's aftermath ends."""
+        """Where its aftermath ends."""
         return self.end_ms + AFTERMATH_MS
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one policy did in one episode; flows are sums over move and aftermath."""
+    """What one policy did in one episode; flows are sums over the days around the move."""
 
     margin_before: float
     margin_peak: float
@@ -187,13 +194,13 @@ def crisis_list(search: ReplayResult, holdout: ReplayResult) -> list[Episode]:
 
 
 def outcome(result: ReplayResult, episode: Episode) -> Outcome:
-    """Add up what a policy did between the start of a move and the end of its aftermath.
+    """Add up what a policy did in the days around a move.
 
     Margin is the initial margin rate of the side that the move hurt: a long position in a
     fall, a short one in a rise.
     """
     begin = int(np.searchsorted(result.ts, episode.start_ms, side="left"))
-    first = begin + 1
+    first = int(np.searchsorted(result.ts, episode.from_ms, side="right"))
     last = int(np.searchsorted(result.ts, episode.until_ms, side="right"))
     rate = result.margin.initial[begin:last, episode.asset, 0 if episode.move < 0 else 1]
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MARGIN_BUCKETS = 420
 """Points of a margin path: about one per printed dot."""
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)))
+CROWD = 40
+"""From this many breaches on, their marks are drawn smaller."""
 WIDE_RATIO = 50.0
 """Above this ratio of largest to smallest positive value an axis turns logarithmic."""
 
@@ -47,7 +49,11 @@ class Point:
 
 @dataclass(frozen=True)
 class FrontData:
-    """What the Pareto figure shows; every point is ``(x, y)`` in the metrics' units."""
+    """What the Pareto figure shows; every point is ``(x, y)`` in the metrics' units.
+
+    ``connected`` is False where the axes are not the objectives of the search, so that its front
+    is not a front of the picture.
+    """
 
     x_label: str
     y_label: str
@@ -58,6 +64,7 @@ class FrontData:
     proposed: Point
     current_holdout: Point
     proposed_holdout: Point
+    connected: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def pareto(data: FrontData) -> str:
             [p.y for p in front],
             where="post",
             color=MUTED,
-            linewidth=1.0,
+            linewidth=1.0 if data.connected else 0.0,
             marker="o",
             markersize=3.5,
             label="front of the search",
@@ -185,7 +192,7 @@ def margin_path(name: str, data: MarginData) -> str:
             axes.scatter(
                 when[outside],
                 sign * 100.0 * loss[outside, side],
-                s=22,
+                s=22 if data.breach.sum() < CROWD else 9,
                 color=ALARM,
                 zorder=5,
                 label="breach of the proposed margin" if side == 0 else None,
@@ -229,7 +236,7 @@ def losses(
                 )
             for episode in episodes:
                 axes.axvspan(
-                    *as_date(np.array([episode.start_ms, episode.until_ms])),
+                    *as_date(np.array([episode.from_ms, episode.until_ms])),
                     color=RULE,
                     linewidth=0.8,
                 )

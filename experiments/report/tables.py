@@ -1,21 +1,17 @@
-"""The tables, by stable key; every number comes from a result, a trial or the manifest."""
+"""The tables of the evidence, by stable key; every number comes from a result or a trial."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from backtest.metrics import METRICS
-from backtest.units import iso_utc
+from backtest.units import MS_PER_DAY, duration_text, iso_utc
 from experiments.report.blocks import Cell, Table, Tone
 from experiments.report.effects import LABELS, Effect
-from experiments.report.episodes import outcome
+from experiments.report.episodes import AFTERMATH_MS, LEAD_MS, SPAN_MS, outcome
 from experiments.report.wording import (
-    UNDEFINED,
     amount,
-    digest_text,
     interval,
-    public_text,
     relative,
     setting_text,
     share,
@@ -26,7 +22,6 @@ from optimize.coverage import zero_event_upper_bound
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from experiments.report.assumptions import Assumption
     from experiments.report.episodes import Episode, Outcome
     from experiments.report.inputs import ReportInput
 
@@ -37,7 +32,7 @@ LEDGER_ROWS = 12
 _TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
 
 
-def _table(
+def lay_out(
     key: str, caption: str, columns: str, rows: Sequence[tuple[Cell, ...]], paired: bool = False
 ) -> Table:
     """Lay out a table; a column that starts with ``>`` aligns right."""
@@ -57,7 +52,7 @@ def parameters(report: ReportInput) -> Table:
     current, proposed = report.settings("current"), report.settings("proposed")
     rows = []
     same = 0
-    for path in dict.fromkeys([*proposed, *current]):
+    for path in dict.fromkeys(["policy", *proposed, *current]):
         before, after = (
             setting_text(side[path], report.unit(path)) if path in side else ABSENT
             for side in (current, proposed)
@@ -68,7 +63,7 @@ def parameters(report: ReportInput) -> Table:
         rows.append((Cell(path), Cell(before), Cell(after)))
     if not rows:
         rows.append((Cell("no setting changes"), Cell("as it is"), Cell("as it is")))
-    return _table(
+    return lay_out(
         "T1",
         f"What the vote changes; {same} settings of policy and venue stay as they are.",
         "setting|current|proposed",
@@ -91,8 +86,10 @@ def _value(effect: Effect, value: float, days: int | None) -> Cell:
 
 def _effect(effect: Effect) -> tuple[Cell, Cell]:
     unit = METRICS[effect.key].unit
-    percent = "" if unit == "share" else relative(effect.difference, effect.current)
-    change = Cell(signed(effect.difference, unit), percent)
+    text = signed(effect.difference, unit)
+    # Points of a share have no percentage of their own, and rounding noise deserves none.
+    plain = unit == "share" or text[0].isdigit()
+    change = Cell(text, "" if plain else relative(effect.difference, effect.current))
     if effect.judgement == "no interval":
         return change, Cell("no interval", "an extreme of one path", "quiet")
     if effect.unseen:
@@ -118,7 +115,7 @@ def headline(report: ReportInput, holdout: Mapping[str, Effect], keys: Sequence[
                 *_effect(effect),
             )
         )
-    return _table(
+    return lay_out(
         "T2a",
         f"Hold-out window, {span(report.holdout.current.window)}, which the search never saw. "
         f"{drivers(report)}",
@@ -149,7 +146,7 @@ def all_metrics(
                 ),
             )
         )
-    return _table(
+    return lay_out(
         "T2",
         f"Every metric on the hold-out window ({span(report.holdout.current.window)}); the last "
         f"column is the window that was searched ({span(report.search.current.window)}). "
@@ -174,11 +171,12 @@ def crises(report: ReportInput, episodes: Sequence[Episode]) -> Table:
                 *_outcome("proposed", after, before),
             ),
         ]
-    return _table(
+    return lay_out(
         "T4",
         "The largest 24-hour index moves, found in the data. Margin is the initial rate of the "
-        "side that was hurt, at the start of the move and at its peak; USD are summed until 24 "
-        f"hours after the move, at prices of the day. {drivers(report)}",
+        "side that was hurt, at the start of the move and at its peak; USD are summed over the "
+        f"{duration_text(LEAD_MS + SPAN_MS + AFTERMATH_MS)} around it, at prices of the day. "
+        f"{drivers(report)}",
         "24 hours to|>move|policy|>margin before|>margin peak|>liquidated|>bad debt"
         "|>paid by the fund|>residual",
         rows,
@@ -227,7 +225,7 @@ def front_ledger(report: ReportInput) -> Table:
             cells += [Cell(amount(seen, unit)), Cell(amount(unseen, unit))]
         rows.append(tuple(cells))
     columns = "|".join(f">{LABELS[key][0]}, search|>hold-out" for key in objectives)
-    return _table(
+    return lay_out(
         "T6",
         f"{len(rows)} of the {len(judged)} trials that were judged out of sample: the current "
         "policy, the proposal and the front of the search. All trials are in report.json. "
@@ -237,140 +235,13 @@ def front_ledger(report: ReportInput) -> Table:
     )
 
 
-def inventory(report: ReportInput) -> Table:
-    """T5: every feed, its span and digest."""
-    rows = [
-        (
-            Cell(source.feed),
-            Cell(source.market),
-            Cell(span((source.start_ms, source.end_ms))),
-            Cell(f"{source.rows:,}"),
-            Cell(digest_text(source.sha256), tone="number"),
-            Cell(public_text(source.origin)),
-        )
-        for source in report.sources
-    ]
-    tape = report.holdout.current
-    rows.append(
-        (
-            Cell("tape", "all feeds on one clock"),
-            Cell(", ".join(tape.assets)),
-            Cell(span((report.search.current.window[0], tape.window[1]))),
-            Cell(f"{len(report.search.current.ts) + len(tape.ts):,}", "search and hold-out rows"),
-            Cell(digest_text(tape.tape_digest), tone="number"),
-            Cell("simulated market" if report.synthetic_market else "recorded market"),
-        )
-    )
-    rows.append(
-        (
-            Cell("accounts"),
-            Cell("all"),
-            Cell("as the tape"),
-            Cell("see population"),
-            Cell(digest_text(tape.book_digest), tone="number"),
-            Cell(public_text(report.book_origin)),
-        )
-    )
-    return _table(
-        "T5",
-        "Data inventory. Digests are sha256; the full ones are in the run's manifest.",
-        "feed|market|span, UTC|>rows|digest|origin",
-        rows,
-    )
-
-
-def population(report: ReportInput) -> Table:
-    """T-population: the generated accounts against their targets."""
-    return _table(
-        "T8",
-        "Synthetic accounts: what was asked of the generator and what came out.",
-        "property|>target|>achieved|source of the target",
-        [
-            (
-                Cell(row.name),
-                Cell(_fit(row.target, row.unit)),
-                Cell(_fit(row.achieved, row.unit)),
-                Cell(row.source or "none"),
-            )
-            for row in report.book_fit
-        ],
-    )
-
-
-def _fit(value: float | None, unit: str) -> str:
-    if value is None:
-        return "no target"
-    if not math.isfinite(value):
-        return UNDEFINED
-    if unit == "accounts":
-        return amount(value, "count")
-    return setting_text(value, unit)
-
-
-def assumption_list(items: Sequence[Assumption]) -> Table:
-    """T7: what was assumed, and whom it favours."""
-    return _table(
-        "T7",
-        "Assumptions of every number in this report.",
-        "id|assumption|favours",
-        [
-            (Cell(f"A{number}"), Cell(item.text), Cell(item.favours))
-            for number, item in enumerate(items, 1)
-        ],
-    )
-
-
-def reproduction(report: ReportInput) -> Table:
-    """Lay out what has to be the same for the numbers to be the same."""
-    manifest = report.manifest
-    rows = [
-        (Cell("run"), Cell(report.run_id, tone="number")),
-        (Cell("tape digest"), Cell(str(manifest["tape_digest"]), tone="number")),
-        (Cell("book digest"), Cell(str(manifest["book_digest"]), tone="number")),
-        (Cell("config hash"), Cell(str(manifest["config_hash"]), tone="number")),
-        (
-            Cell("code commit"),
-            Cell(
-                manifest["commit"] or "none",
-                "with changes in no commit" if manifest["dirty"] else "",
-                "number",
-            ),
-        ),
-        (Cell("seed"), Cell(str(manifest["seed"]), tone="number")),
-        (
-            Cell("packages"),
-            Cell(", ".join(f"{k} {v}" for k, v in sorted(manifest["packages"].items())) or "none"),
-        ),
-    ]
-    shown = {"tape_digest", "book_digest", "config_hash", "commit", "dirty", "seed", "packages"}
-    for key in sorted(set(manifest) - shown):
-        value = manifest[key]
-        if isinstance(value, (str, int, float, bool)) and str(value).strip():
-            rows.append((Cell(key.replace("_", " ")), Cell(public_text(str(value)), tone="number")))
-    return _table("T9", "What the numbers depend on.", "input|value", rows)
-
-
-def glossary() -> Table:
-    """Lay out the definition of every metric, as the code that computes it holds it."""
-    return _table(
-        "T10",
-        "Metrics of this report, by the key under which report.json holds them.",
-        "metric|definition|better",
-        [
-            (
-                Cell(LABELS[key][0], key),
-                Cell(metric.definition),
-                Cell(metric.better if metric.better != "neutral" else "neither"),
-            )
-            for key, metric in METRICS.items()
-        ],
-    )
-
-
 def span(window: tuple[int, int]) -> str:
-    """Write a window as two dates; midnight at its end belongs to the day before."""
-    start, end = iso_utc(window[0]), iso_utc(window[1])
-    return f"{start.removesuffix(' 00:00')} to {end.removesuffix(' 00:00')}"
+    """Write a half-open window by its first and its last day, with the hours of a broken one."""
+    start, end = window
+    first, last = iso_utc(start)[:16], iso_utc(end)[:16]
+    if end % MS_PER_DAY == 0:
+        last = iso_utc(end - MS_PER_DAY)[:10]
+    return f"{first.removesuffix(' 00:00')} to {last}"
 
 
 def drivers(report: ReportInput) -> str:

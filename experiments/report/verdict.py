@@ -6,13 +6,13 @@ of each objective whether the proposal is detectably better or worse than the cu
 whether it still meets the constraints of the search.
 
 ==========  ===================================================================================
-A           better on an objective, worse on none; no held-out crisis worse; constraints met;
-            market and accounts recorded
+A           better on an objective; worse on none and in bad debt; no held-out crisis worse;
+            constraints met; market and accounts recorded
 B           as A, but with simulated market or synthetic accounts, or worse in fewer than half
             of the held-out crises and in none by more than a fifth
 C           nothing detectable out of sample, or no crisis in the hold-out to judge by
-D           the evidence conflicts or speaks against: worse on an objective, a constraint
-            broken, a crisis reversed, or worse in half of the held-out crises
+D           the evidence conflicts or speaks against: worse on an objective or in bad debt, a
+            constraint broken, a crisis reversed, or half of the held-out crises worse
 ==========  ===================================================================================
 
 Only A and B are worded "recommend".
@@ -109,6 +109,7 @@ def grade(
     broken_constraints: Sequence[str],
     *,
     synthetic: bool,
+    guards: Mapping[str, Judgement] | None = None,
 ) -> Verdict:
     """Grade a proposal by the rule of this module.
 
@@ -122,9 +123,12 @@ def grade(
         Constraints of the search that the proposal does not meet on the hold-out window.
     synthetic
         Whether market or accounts are simulated.
+    guards
+        Judgement of metrics that may not get worse although nobody searched for them.
     """
     gains = tuple(key for key, judgement in objectives.items() if judgement == "better")
-    harms = tuple(key for key, judgement in objectives.items() if judgement == "worse")
+    judged = {**objectives, **(guards or {})}
+    harms = tuple(key for key, judgement in judged.items() if judgement == "worse")
     worse = tuple(crisis.label for crisis in crises if crisis.worse)
     reversed_ = tuple(crisis.label for crisis in crises if crisis.reversed)
     letter: Grade

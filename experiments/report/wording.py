@@ -20,6 +20,8 @@ NBSP = "\u00a0"
 THIN = "\u202f"
 MINUS = "\u2212"
 TIMES = "\u00d7"
+LARGEST_PERCENT = 1_000
+"""Beyond it a percentage says only that it started from next to nothing."""
 UNDEFINED = "not defined"
 """What stands where a ratio has no denominator, so that no cell is blank."""
 
@@ -104,7 +106,7 @@ def signed(value: float, unit: str) -> str:
     text = amount(abs(value), unit)
     if unit == "share":
         text = text.removesuffix(f"{THIN}%") + f"{NBSP}pp"
-    if value == 0:
+    if not re.search(r"[1-9]", text):
         return text
     return f"{MINUS if value < 0 else '+'}{text}"
 
@@ -114,6 +116,8 @@ def relative(difference: float, base: float) -> str:
     if not math.isfinite(difference) or not math.isfinite(base) or base == 0 or difference == 0:
         return ""
     percent = 100.0 * difference / abs(base)
+    if percent > LARGEST_PERCENT:
+        return f"over +{LARGEST_PERCENT:,}{THIN}%"
     digits = 0 if abs(percent) >= 10 else 1
     sign = MINUS if percent < 0 else "+"
     return f"{sign}{abs(percent):,.{digits}f}{THIN}%"
@@ -197,7 +201,7 @@ def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, objec
     for key, value in settings.items():
         path = f"{prefix}{key}"
         if isinstance(value, dict):
-            flat |= flatten(value, f"{path}.") if value else {path: "default"}
+            flat |= flatten(value, f"{path}.") if value else {path: "none"}
         elif isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
             items = {str(position + 1): item for position, item in enumerate(value)}
             flat |= flatten(items, f"{path}.")

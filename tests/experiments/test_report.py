@@ -12,16 +12,20 @@ import pytest
 
 from backtest.errors import RunError
 from backtest.metrics import METRICS
+from backtest.result import MarginPath
 from backtest.tape import DataSource
 from experiments.report import ReportInput, write_report
 from experiments.report.effects import ALWAYS_HEADLINE, EVENT_SUMS, LABELS
 from experiments.report.inputs import MANIFEST_KEYS
 from experiments.report.sections import build_document
 from experiments.report.write import render
+from optimize.goal import make_goal
 from tests.experiments.report_cases import make_input
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from backtest.result import ReplayResult
 
 FILES = ("report.html", "report.md", "report.json")
 
@@ -39,6 +43,24 @@ def worse() -> ReportInput:
 @pytest.fixture(scope="module")
 def quiet() -> ReportInput:
     return make_input(quiet=True)
+
+
+def first_hours(result: ReplayResult, rows: int) -> ReplayResult:
+    return replace(
+        result,
+        ts=result.ts[:rows],
+        interval_ms=result.interval_ms[:rows],
+        index=result.index[:rows],
+        series={key: values[:rows] for key, values in result.series.items()},
+        liquidation_log=result.liquidation_log[:0],
+        margin=MarginPath(
+            result.margin.initial[:rows],
+            result.margin.maintenance[:rows],
+            result.margin.loss[:rows],
+        ),
+        window=(int(result.ts[0]), int(result.ts[rows])),
+        metrics={},
+    )
 
 
 def written(report: ReportInput, folder: Path) -> dict[str, str]:
@@ -125,7 +147,7 @@ def test_what_never_happened_is_given_a_bound_not_a_zero(
     document, _ = build_document(quiet)
     shown = 0
     for row in document.decision.table.rows:
-        if row[0].text in {"Residual bad debt rate", "Insurance drawdown", "Liquidated notional"}:
+        if row[0].text in {"Residual bad debt rate", "Gross bad debt", "Liquidated notional"}:
             for cell in row[1:3]:
                 # 1 - 0.05 ** (1 / 90) = 3.27 %
                 assert cell.text == "0 of 90 days"
@@ -293,6 +315,52 @@ def test_a_comparison_without_a_search_says_that_there_was_none(
 ) -> None:
     given = replace(better, trials=(), front=(), front_holdout={}, proposed_trial=None)
     assert "no search was made" in written(given, tmp_path)["report.md"]
+
+
+def test_a_loss_that_the_fund_paid_in_every_replay_is_still_drawn(
+    better: ReportInput, quiet: ReportInput
+) -> None:
+    trials = [
+        replace(trial, metrics=dict(trial.metrics) | {"residual_bad_debt_bps": 0.0})
+        for trial in quiet.trials
+    ]
+    captions = {}
+    for report in (better, replace(quiet, trials=trials)):
+        document, _ = build_document(report)
+        section = next(s for s in document.sections if s.key == "front")
+        captions[report is better] = section.blocks[0].caption
+    assert "was zero in all 44 replays, so the axis shows gross bad debt" in captions[False]
+    assert "was zero" not in captions[True]
+
+
+def test_a_single_objective_is_reported_against_its_limit(
+    better: ReportInput, tmp_path: Path
+) -> None:
+    goal = make_goal([], "locked_collateral_usd", {"residual_bad_debt_bps": "<= 5"}, "subject_to")
+    files = written(replace(better, goal=goal), tmp_path)
+    assert "Locked collateral" in files["report.html"]
+    assert json.loads(files["report.json"])["verdict"]["gains"] == ["locked_collateral_usd"]
+
+
+def test_a_broken_limit_is_named_with_its_value(better: ReportInput, tmp_path: Path) -> None:
+    goal = make_goal(["capital_efficiency"], None, {"coverage": ">= 99.99%"}, "constraints")
+    files = written(replace(better, goal=goal), tmp_path)
+    assert "grade D" in files["report.md"]
+    assert "Coverage of 99.88\u202f% on the hold-out window breaks a limit" in files["report.md"]
+
+
+def test_windows_too_short_for_a_day_are_reported_without_crises(tmp_path: Path) -> None:
+    report = make_input()
+    short = {}
+    for name in ("search", "holdout"):
+        pair = getattr(report, name)
+        short[name] = replace(
+            pair, **{role: first_hours(getattr(pair, role), 20) for role in ("current", "proposed")}
+        )
+    document, verdict = build_document(replace(report, **short))
+    assert verdict.crises == 0
+    assert not verdict.recommended
+    assert "Neither window is long enough" in render("report.md.j2", document)
 
 
 def test_markdown_tables_are_whole(better: ReportInput, tmp_path: Path) -> None:

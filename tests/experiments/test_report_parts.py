@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,19 @@ def test_no_gain_or_no_crisis_is_a_c() -> None:
     assert grade(GOOD, [], [], synthetic=False).grade == "C"
 
 
+def test_more_bad_debt_is_a_d_although_the_fund_paid_it() -> None:
+    guards = {"gross_bad_debt_usd": "worse"}
+    verdict = grade(GOOD, [crisis(0, 0)], [], synthetic=False, guards=guards)
+    assert verdict.grade == "D"
+    assert verdict.harms == ("gross_bad_debt_usd",)
+
+
+def test_a_guard_that_got_better_is_no_gain() -> None:
+    nothing = dict.fromkeys(GOOD, "no detectable difference")
+    guards = {"gross_bad_debt_usd": "better"}
+    assert grade(nothing, [crisis(0, 0)], [], synthetic=False, guards=guards).grade == "C"
+
+
 def test_a_broken_limit_is_a_d() -> None:
     verdict = grade(GOOD, [crisis(0, 0)], ["coverage >= 0.99"], synthetic=False)
     assert verdict.grade == "D"
@@ -194,6 +208,24 @@ def test_an_outcome_adds_up_the_episode_and_nothing_else() -> None:
     assert outcome(result, crash).insurance_drawdown_usd == pytest.approx(6.3e5)
     assert outcome(result, crash).margin_before == pytest.approx(0.06)
     assert all(outcome(result, other).gross_bad_debt_usd == 0 for other in others)
+
+
+def test_losses_of_a_day_before_a_larger_rebound_belong_to_the_episode() -> None:
+    result = make_result(HOLDOUT, PROPOSED, crash="2022-11-08", loss_usd=9e5)
+    crash = find_episodes(result, 1, held_out=True)[0]
+    loss_ms = int(result.ts[result.series["gross_bad_debt_usd"] > 0][0])
+    late = replace(crash, start_ms=loss_ms + MS_PER_HOUR, end_ms=loss_ms + 25 * MS_PER_HOUR)
+    assert outcome(result, late).gross_bad_debt_usd == 9e5
+    too_late = replace(late, end_ms=loss_ms + 49 * MS_PER_HOUR)
+    assert outcome(result, too_late).gross_bad_debt_usd == 0
+
+
+def test_no_loss_is_counted_in_two_episodes() -> None:
+    result = make_result(HOLDOUT, PROPOSED, crash="2022-11-08")
+    result.series["gross_bad_debt_usd"][:] = 1.0
+    episodes = find_episodes(result, 100, held_out=True)
+    total = sum(outcome(result, episode).gross_bad_debt_usd for episode in episodes)
+    assert 0 < total <= len(result.ts)
 
 
 def test_a_day_long_move_is_not_read_across_a_hole_in_the_tape() -> None:
