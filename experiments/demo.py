@@ -17,7 +17,7 @@ from backtest.units import iso_utc
 from data_ingest.pull import pull_market
 from data_ingest.simulator import ExchangeSimulator, MarketParameters
 from data_ingest.store import DataStore
-from experiments.config import load_config
+from experiments.config import config_from, load_config
 from experiments.report import stored_report, write_report
 from experiments.run import Inputs, TrackedStudy, inputs_of, run_study
 from experiments.track import Tracker
@@ -86,10 +86,11 @@ def run_demo(
     workspace = workspace or Workspace.default()
     folder = workspace.home / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    config = load_config(CONFIG)
     store = folder / "store.duckdb"
+    # Named in the config, so that `remargin reproduce` finds it like any other study's.
+    config = config_from({**load_config(CONFIG).raw, "store": store.as_posix()}, CONFIG)
     pull_simulated(config, store, announce)
-    inputs = inputs_of(config, store)
+    inputs = inputs_of(config)
     inputs_ready(inputs)
     tracker = Tracker(workspace=workspace)
     tracked = run_study(

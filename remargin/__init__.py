@@ -7,7 +7,7 @@ Names are imported when first used, so that ``import remargin`` costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from remargin.rooms import claim_rooms
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from experiments.run import compare as compare
     from strategies.contract import MarginPolicy as MarginPolicy
     from strategies.registry import policy as policy
+
+__version__ = "0.1.0"
 
 _HOMES = {
     "AccountBook": "backtest.book",
@@ -58,8 +60,6 @@ claim_rooms()
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its room."""
-    if name == "__version__":
-        return metadata.version("remargin")
     if name not in _HOMES:
         raise AttributeError(f"module 'remargin' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -71,12 +71,17 @@ def book_line(book: AccountBook) -> str:
 
 
 def policy_line(identity: Mapping[str, Any]) -> str:
-    """Say which policy it is: its name and its settings."""
-    settings = {key: value for key, value in identity.items() if key not in {"policy", "version"}}
-    text = ", ".join(
-        f"{key} {_setting(value)}" for key, value in settings.items() if value not in ((), [], None)
-    )
-    return f"{identity['policy']} ({text})" if text else str(identity["policy"])
+    """Say which policy it is: its name and its settings with their units."""
+    from experiments.report.units import policy_units
+    from experiments.report.wording import flatten, setting_text
+
+    units = policy_units(identity)
+    settings = [
+        f"{key} {setting_text(value, units.get(key, ''))}"
+        for key, value in flatten(identity).items()
+        if key not in {"policy", "version"} and value not in (None, "none")
+    ]
+    return f"{identity['policy']} ({', '.join(settings)})" if settings else str(identity["policy"])
 
 
 def show_inputs(inputs: Inputs, *, hidden: bool = False) -> None:
@@ -201,17 +206,6 @@ def _aside(key: str, metrics: Mapping[str, float]) -> str:
         "coverage": f"{format_metric('breaches', metrics['breaches'])} breaches",
     }
     return asides.get(key, "")
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, dict):
-        if len(value) == 1 and isinstance(next(iter(value.values())), dict):
-            ((name, inner),) = value.items()
-            return f"{name} {_setting(inner)}".strip()
-        return " ".join(f"{key} {_setting(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return " ".join(_setting(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _clock(ts: np.ndarray) -> str:
