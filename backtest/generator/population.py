@@ -88,13 +88,12 @@ def _bisect(error: Callable[[float], float], low: float, high: float) -> float:
     return 0.5 * (low + high)
 
 
-def _leverages(latent: np.ndarray, targets: LeverageQuantiles) -> np.ndarray:
-    """Give each account the leverage that its rank has under the target quantiles.
+def _ordered_leverages(targets: LeverageQuantiles, count: int) -> np.ndarray:
+    """Leverages of ``count`` accounts, ascending, that follow the target quantiles.
 
     Between two points, and beyond the last, log leverage is linear in the normal score, so
     that a lognormal distribution is reproduced exactly.
     """
-    count = len(latent)
     scores = _normal_quantiles((np.arange(count) + 0.5) / count)
     points = targets.points()
     x = np.array([_NORMAL.inv_cdf(p) for p, _ in points])
@@ -103,9 +102,7 @@ def _leverages(latent: np.ndarray, targets: LeverageQuantiles) -> np.ndarray:
     for side, first, last in ((scores < x[0], 0, 1), (scores > x[-1], -1, -2)):
         slope = (y[last] - y[first]) / (x[last] - x[first])
         ordered[side] = y[first] + slope * (scores[side] - x[first])
-    leverage = np.empty(count)
-    leverage[np.argsort(latent, kind="stable")] = np.minimum(np.exp(ordered), targets.maximum)
-    return leverage
+    return np.asarray(np.minimum(np.exp(ordered), targets.maximum))
 
 
 def draw_population(spec: BookSpec, seed: int) -> Population:
@@ -145,9 +142,13 @@ def draw_population(spec: BookSpec, seed: int) -> Population:
         body[tail] -= np.log(floor + (1.0 - floor) * beyond) / spec.tail_index
         return np.asarray(body)
 
+    ordered = _ordered_leverages(spec.leverage, count)
+
     def leverage_of(weight: float) -> np.ndarray:
         latent = weight * score + np.sqrt(1.0 - weight * weight) * noise
-        return _leverages(latent, spec.leverage)
+        leverage = np.empty(count)
+        leverage[np.argsort(latent, kind="stable")] = ordered
+        return leverage
 
     def correlation_miss(size: np.ndarray, weight: float) -> float:
         achieved = np.corrcoef(size, np.log(leverage_of(weight)))[0, 1]
