@@ -142,6 +142,22 @@ def test_options_are_traded_only_while_listed_unexpired_and_quoted(
     assert np.all(tape.ts[row + 1][option] < table.expiry_ms[instrument][option])
 
 
+def test_a_strike_without_a_quote_is_passed_over(tape: MarketTape) -> None:
+    iv = tape.iv.copy()
+    late = len(iv) // 2
+    iv[:late, ::2] = np.nan
+    patchy = replace(tape, iv=iv)
+    book = generate_book(BookSpec.model_validate(OPTIONS_DESK), patchy, 5)
+    table = tape.instruments
+    instrument = book.tape_rows(tape)[book.order_instrument]
+    early = (book.order_ts <= tape.ts[-1] // 2 + tape.ts[0] // 2) & (book.order_kind == OPEN)
+    traded = early & (table.kind[instrument] == OPTION)
+    row = np.searchsorted(tape.ts, book.order_ts, side="left") - 1
+    snapshot = np.searchsorted(tape.vol_known_ts, tape.ts[row], side="right") - 1
+    assert traded.sum() > 100
+    assert np.all(np.isfinite(iv[snapshot, table.iv_column[instrument]][traded]))
+
+
 def _positions(book: AccountBook) -> dict[tuple[int, int], list[tuple[int, float]]]:
     orders: dict[tuple[int, int], list[tuple[int, float]]] = {}
     for account, instrument, kind, quantity in zip(
