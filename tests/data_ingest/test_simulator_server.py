@@ -183,8 +183,13 @@ def test_option_trades_page_forward_by_currency_and_time(deribit: Any) -> None:
             break
         cursor = int(answer["trades"][-1]["timestamp"])
     newest = deribit.publicGetGetLastTradesByCurrencyAndTime(
-        {"currency": "BTC", "kind": "option", "start_timestamp": START, "end_timestamp": until,
-         "count": 1000}
+        {
+            "currency": "BTC",
+            "kind": "option",
+            "start_timestamp": START,
+            "end_timestamp": until,
+            "count": 1000,
+        }
     )["result"]
     times = [int(trade["timestamp"]) for trade in newest["trades"]]
     assert len(seen) > 1000
@@ -195,8 +200,12 @@ def test_option_trades_page_forward_by_currency_and_time(deribit: Any) -> None:
 
 
 def test_trades_of_one_option_are_those_of_the_currency(deribit: Any) -> None:
-    window = {"start_timestamp": START, "end_timestamp": START + 3 * MS_PER_DAY,
-              "sorting": "asc", "count": 1000}
+    window = {
+        "start_timestamp": START,
+        "end_timestamp": START + 3 * MS_PER_DAY,
+        "sorting": "asc",
+        "count": 1000,
+    }
     everything = deribit.publicGetGetLastTradesByCurrencyAndTime(
         {"currency": "ETH", "kind": "option", **window}
     )["result"]["trades"]
@@ -259,9 +268,7 @@ def test_the_published_chain_can_be_repriced_from_its_own_fields(
         assert row["underlying_index"] == "SYN." + row["instrument_name"].rsplit("-", 2)[0]
 
 
-def test_the_chain_is_a_snapshot_at_the_clock(
-    simulator: ExchangeSimulator, deribit: Any
-) -> None:
+def test_the_chain_is_a_snapshot_at_the_clock(simulator: ExchangeSimulator, deribit: Any) -> None:
     chains = []
     for days in (10, 40):
         simulator.set_clock(START + days * MS_PER_DAY)
@@ -302,9 +309,7 @@ def test_greeks_come_with_a_delta_between_nought_and_one(deribit: Any) -> None:
 
 
 @pytest.mark.parametrize("exchange", ["binance", "deribit"])
-def test_the_order_book_shows_the_models_depth(
-    simulator: ExchangeSimulator, exchange: str
-) -> None:
+def test_the_order_book_shows_the_models_depth(simulator: ExchangeSimulator, exchange: str) -> None:
     client = {"binance": binance_client, "deribit": deribit_client}[exchange](simulator.url)
     symbol = BTC_LINEAR if exchange == "binance" else BTC_INVERSE
     crisis = simulator.market.crises[0]
@@ -505,8 +510,13 @@ def test_faults_come_in_order_and_stop_at_their_limit() -> None:
                     assert client.last_response_headers["Retry-After"] == "1"
     assert outcomes[::2] == ["good"] * 7
     assert outcomes[1::2] == [
-        "DDoSProtection", "ExchangeNotAvailable", "no json", "no json", "NetworkError",
-        "good", "good",
+        "DDoSProtection",
+        "ExchangeNotAvailable",
+        "no json",
+        "no json",
+        "NetworkError",
+        "good",
+        "good",
     ]
 
 

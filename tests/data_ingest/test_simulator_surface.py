@@ -25,7 +25,9 @@ def chain(at_ms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, n
     """Return options alive, forward, volatility, mark and years."""
     alive = LISTING.alive(at_ms)
     expiry, strike, is_call = (
-        LISTING.expiry_ms[alive], LISTING.strike[alive], LISTING.is_call[alive],
+        LISTING.expiry_ms[alive],
+        LISTING.strike[alive],
+        LISTING.is_call[alive],
     )
     volatility, mark = SURFACE.mark(at_ms, expiry, strike, is_call)
     forward = SURFACE.forward_usd(at_ms, expiry)
@@ -123,9 +125,7 @@ def test_calm_smile_is_that_of_the_recorded_deribit_chain() -> None:
     strikes = SURFACE.forward_usd(at_ms, expiry) * np.exp(far * np.array([-2, -1, 0, 1, 2]))
     smile = SURFACE.implied_volatility(at_ms, expiry, strikes)
     # BTC, 26 June 2026, expiries of two weeks to six months: +48, +21, -8 and +3 % of the middle.
-    np.testing.assert_allclose(
-        smile[[0, 1, 3, 4]] / smile[2], [1.48, 1.21, 0.92, 1.03], atol=0.03
-    )
+    np.testing.assert_allclose(smile[[0, 1, 3, 4]] / smile[2], [1.48, 1.21, 0.92, 1.03], atol=0.03)
 
 
 def test_a_crisis_lifts_the_surface_inverts_it_and_steepens_its_skew() -> None:
