@@ -29,15 +29,15 @@ _MARGIN = ("initial", "maintenance", "loss")
 def save_result(result: ReplayResult, folder: Path, name: str = "replay") -> None:
     """Write ``NAME.npz`` and ``NAME.json`` into a folder, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        folder / f"{name}.npz",
-        ts=result.ts,
-        interval_ms=result.interval_ms,
-        index=result.index,
-        liquidation_log=result.liquidation_log,
+    arrays: dict[str, Any] = {
+        "ts": result.ts,
+        "interval_ms": result.interval_ms,
+        "index": result.index,
+        "liquidation_log": result.liquidation_log,
         **{f"margin.{key}": getattr(result.margin, key) for key in _MARGIN},
         **{f"series.{key}": values for key, values in result.series.items()},
-    )
+    }
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
     _write_json(
         folder / f"{name}.json",
         {

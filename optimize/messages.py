@@ -38,7 +38,7 @@ def first_error(error: ValidationError, where: str, model: type[BaseModel]) -> s
     """
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"]]
-    path = ".".join(part for part in (where, *location) if part) or "the config"
+    path = ".".join(part for part in (where, *location) if part)
     kind, value = first["type"], first["input"]
     if kind == "extra_forbidden":
         owner = _model_at(model, location[:-1])
@@ -56,7 +56,7 @@ def first_error(error: ValidationError, where: str, model: type[BaseModel]) -> s
         return f"{path}: {value!r} is not a choice.{nearest(str(value), choices)}"
     reason = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     if str(value) in reason or not isinstance(value, str | int | float):
-        return f"{path}: {reason}."
+        return f"{path}: {reason}." if path else f"{reason}."
     return f"{path}: {value!r} is refused: {reason[0].lower()}{reason[1:]}."
 
 

@@ -16,6 +16,7 @@ from backtest.errors import ConfigError, LedgerError
 from backtest.replay import replay
 from backtest.venue import VenueRules
 from optimize.messages import first_error
+from optimize.proposal import choose, pareto_front
 from optimize.search import INCUMBENT, Trial, search
 from optimize.space import Dimension, Value, fill
 from strategies.registry import load_policy
@@ -243,77 +244,6 @@ def run_study(
         batch=problem.batch,
         seed=problem.seed,
     )
-
-
-def pareto_front(trials: Sequence[Trial], goal: Goal) -> tuple[int, ...]:
-    """Return the numbers of the feasible trials that no other feasible trial dominates."""
-    feasible = [trial for trial in trials if trial.feasible]
-    return tuple(feasible[i].number for i in goal.front([t.objectives for t in feasible]))
-
-
-def choose(trials: Sequence[Trial], front: Sequence[int], goal: Goal) -> tuple[int, str]:
-    """Choose the proposal among the candidates by what the search window showed.
-
-    1. Among the candidates on the front that are no worse than the incumbent in every
-       objective but the first: the best in the first objective.
-    2. Failing that, the candidate on the front nearest to the ideal point, each objective
-       scaled by its range over the front.
-    3. Failing that (no candidate keeps the limits): the one that exceeds them least.
-
-    Equal candidates: the one that was tried first.
-
-    Returns
-    -------
-    number : int
-        Trial number.
-    reason : str
-        The rule that applied, as a sentence.
-    """
-    first, *others = goal.objectives
-    on_front = [trials[number] for number in front if number != INCUMBENT]
-    incumbent = trials[INCUMBENT]
-    safe = [
-        trial
-        for trial in on_front
-        if not any(
-            objective.better(old, new)
-            for objective, old, new in zip(
-                others, incumbent.objectives[1:], trial.objectives[1:], strict=True
-            )
-        )
-    ]
-    if safe:
-        sign = -1.0 if first.maximise else 1.0
-        best = min(safe, key=lambda trial: (sign * trial.objectives[0], trial.number))
-        guards = " and ".join(objective.metric for objective in others)
-        guard = f" among those no worse than the incumbent in {guards}" if others else ""
-        return best.number, f"Best {first.metric} on the search window{guard}."
-    if on_front:
-        columns = list(zip(*(trial.objectives for trial in on_front), strict=True))
-        ideal = [
-            max(c) if o.maximise else min(c) for o, c in zip(goal.objectives, columns, strict=True)
-        ]
-        spans = [(max(c) - min(c)) or 1.0 for c in columns]
-
-        def distance(trial: Trial) -> float:
-            return sum(
-                ((x - best) / span) ** 2
-                for x, best, span in zip(trial.objectives, ideal, spans, strict=True)
-            )
-
-        nearest = min(on_front, key=lambda trial: (distance(trial), trial.number))
-        return nearest.number, (
-            "Nearest to the ideal point of the front on the search window; every candidate there "
-            "is worse than the incumbent in some objective."
-        )
-    candidates = [t for t in trials[1:] if t.feasible] or list(trials[1:])
-    closest = min(
-        candidates,
-        key=lambda trial: (sum(max(0.0, v) for v in trial.violations.values()), trial.number),
-    )
-    if closest.feasible:
-        return closest.number, "The first feasible candidate; the incumbent dominates them all."
-    return closest.number, "No candidate keeps the limits; this one exceeds them least."
 
 
 def load_venue(raw: dict[str, Any]) -> VenueRules:

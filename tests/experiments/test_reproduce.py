@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backtest.errors import RunError
+from experiments.reproduce import reproduce
+from experiments.run import Inputs, run_replay, run_study
+from experiments.track import Tracker
+from experiments.workspace import Workspace
+from tests.experiments import small_study
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    return Tracker(workspace=Workspace(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="module")
+def replay_id(tracker: Tracker) -> str:
+    config = small_study.config()
+    return run_replay(config, inputs=small_study.inputs(), tracker=tracker).run_id
+
+
+@pytest.fixture(scope="module")
+def study_id(tracker: Tracker, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return run_study(
+        small_study.config(),
+        trials=6,
+        inputs=small_study.inputs(),
+        tracker=tracker,
+        workspace=Workspace(tmp_path_factory.mktemp("work")),
+    ).run_id
+
+
+def tampered(tracker: Tracker, run_id: str, name: str, change: Any) -> Any:
+    """Change one stored file and return what puts it back."""
+    path = tracker.artifacts(run_id) / name
+    before = path.read_bytes()
+    values = json.loads(before)
+    change(values)
+    path.write_text(json.dumps(values))
+    return lambda: path.write_bytes(before)
+
+
+def test_a_replay_comes_out_again(tracker: Tracker, replay_id: str) -> None:
+    again = reproduce(replay_id, tracker, inputs=small_study.inputs())
+    assert again.matches
+    assert str(again).startswith("MATCH")
+    assert again.checked > 15
+
+
+def test_a_study_comes_out_again_with_another_number_of_workers(
+    tracker: Tracker, study_id: str
+) -> None:
+    again = reproduce(study_id, tracker, inputs=small_study.inputs(), workers=3)
+    assert str(again).startswith("MATCH")
+    assert again.checked > 6 * 15
+
+
+def test_a_changed_number_is_named_with_both_values(tracker: Tracker, replay_id: str) -> None:
+    number = json.loads((tracker.artifacts(replay_id) / "metrics.json").read_text())["coverage"]
+    put_back = tampered(
+        tracker, replay_id, "metrics.json", lambda m: m.update(coverage=m["coverage"] + 1e-15)
+    )
+    try:
+        again = reproduce(replay_id, tracker, inputs=small_study.inputs())
+    finally:
+        put_back()
+    assert not again.matches
+    assert str(again).startswith("DIFFERS")
+    assert f"coverage was {number + 1e-15!r}, is {number!r}" in str(again)
+
+
+def test_other_market_data_is_seen_before_anything_is_replayed(
+    tracker: Tracker, replay_id: str
+) -> None:
+    inputs = small_study.inputs()
+    index = inputs.tape.index.copy()
+    index[5, 0] *= 1.0001
+    edited = Inputs(replace(inputs.tape, index=index), inputs.book)
+    again = reproduce(replay_id, tracker, inputs=edited)
+    assert again.checked == 1
+    assert "tape digest was" in str(again)
+
+
+def test_another_book_is_seen(tracker: Tracker, replay_id: str) -> None:
+    inputs = small_study.inputs()
+    edited = Inputs(inputs.tape, replace(inputs.book, wallet=inputs.book.wallet * 2))
+    assert "book digest was" in str(reproduce(replay_id, tracker, inputs=edited))
+
+
+def test_a_manifest_with_another_config_hash_is_seen(tracker: Tracker, replay_id: str) -> None:
+    put_back = tampered(
+        tracker, replay_id, "manifest.json", lambda m: m["config"]["incumbent"].update(rate=0.05)
+    )
+    try:
+        again = reproduce(replay_id, tracker, inputs=small_study.inputs())
+    finally:
+        put_back()
+    assert "config hash was" in str(again)
+
+
+def test_a_run_without_its_files_is_one_sentence(tracker: Tracker, replay_id: str) -> None:
+    path: Path = tracker.artifacts(replay_id) / "metrics.json"
+    before = path.read_bytes()
+    path.unlink()
+    try:
+        with pytest.raises(RunError, match=r"metrics\.json of the run cannot be read"):
+            reproduce(replay_id, tracker, inputs=small_study.inputs())
+    finally:
+        path.write_bytes(before)
