@@ -40,7 +40,6 @@ import numpy as np
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import (
     INLINED,
-    STRICT,
     exp_negative,
     price_from_moneyness,
     stressed_prices,
@@ -131,7 +130,7 @@ def _shocked_deviation(
     return shocked * math.sqrt(years)
 
 
-@numba.njit(**STRICT)
+@numba.extending.register_jitable(**INLINED)
 def _reprice(
     i: int, given: KernelInput, market: Market, moves: np.ndarray, work: np.ndarray
 ) -> None:

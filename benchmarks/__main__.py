@@ -1,0 +1,58 @@
+"""``python -m benchmarks``: one table, measured in one run on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+
+import numba
+import numpy as np
+import scipy
+from numba.core import registry
+
+from benchmarks.suite import Measurement, account_ticks, met, option_prices, year_in_memory
+
+
+def main() -> None:
+    """Measure everything and print it."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args()
+    lines = [*option_prices(), *account_ticks(), *year_in_memory()]
+    machine = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "scipy": scipy.__version__,
+    }
+    if arguments.json:
+        rows = [asdict(line) | {"met": met(line)} for line in lines]
+        sys.stdout.write(json.dumps({"machine": machine, "measurements": rows}, indent=2) + "\n")
+        return
+    sys.stdout.write(" · ".join(f"{key} {value}" for key, value in machine.items()) + "\n\n")
+    for line in lines:
+        sys.stdout.write(_row(line) + "\n")
+
+
+def _processor() -> str:
+    return str(registry.cpu_target.target_context.codegen().magic_tuple()[1])
+
+
+def _row(line: Measurement) -> str:
+    ratio = f"{line.ratio:8.1f}x" if line.ratio is not None else " " * 9
+    verdict = met(line)
+    aim = ""
+    if line.aim is not None:
+        bound = f">= {line.aim:g}x" if line.ratio is not None else f"<= {line.aim:g}"
+        aim = f"  aim {bound}: {'met' if verdict else 'MISSED'}"
+    return f"{line.name:44s}{line.value:10.2f} {line.unit:18s}{ratio}{aim}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The three benchmarks: option prices, account-ticks, memory of a year."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+
+from backtest.instruments import OPTION
+from backtest.kernels.black76 import STRICT, stressed_prices
+from backtest.kernels.types import empty_requirement
+from backtest.replay import replay
+from backtest.venue import VenueRules
+from benchmarks import rivals, workload
+from benchmarks.measure import interleaved
+from strategies.kernels.scenario_grid import scenario_grid
+
+if TYPE_CHECKING:
+    from backtest.book import AccountBook
+    from backtest.tape import MarketTape
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the table; ``ratio`` is ours over the rival's, larger is better."""
+
+    name: str
+    value: float
+    unit: str
+    ratio: float | None = None
+    aim: float | None = None
+
+
+@numba.njit(**STRICT)
+def _price_all(
+    forward: np.ndarray,
+    strike: np.ndarray,
+    is_call: np.ndarray,
+    moves: np.ndarray,
+    log_moves: np.ndarray,
+    deviation: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    for i in range(len(forward)):
+        stressed_prices(forward[i], strike[i], is_call[i], moves, log_moves, deviation[i], out[i])
+
+
+def option_prices(repeats: int = 15) -> list[Measurement]:
+    """Reprice 1,200 options under 32 scenarios with each library."""
+    market, _ = workload.make_portfolios(*_tape_and_book(4))
+    options = np.flatnonzero(market.kind == OPTION)
+    forward, strike = market.forward[options], market.strike[options]
+    is_call = market.is_call[options].astype(float)
+    moves = np.linspace(0.7, 1.3, workload.SCENARIOS)
+    shocks = np.linspace(0.7, 1.5, workload.SCENARIOS)
+    log_moves = np.log(moves)
+    deviation = (market.sigma * np.sqrt(market.years))[options][:, None] * shocks
+    ours = np.empty(deviation.shape)
+    theirs = np.empty(deviation.shape)
+    few = slice(0, 40)
+    grid = np.broadcast_to(forward[few, None] * moves, (40, workload.SCENARIOS)).ravel()
+    strikes = np.repeat(strike[few], workload.SCENARIOS)
+    kinds = np.repeat(is_call[few] > 0.5, workload.SCENARIOS)
+    third = np.empty(grid.shape)
+
+    def price_ours() -> None:
+        _price_all(forward, strike, is_call, moves, log_moves, deviation, ours)
+
+    def price_numpy() -> None:
+        theirs[:] = rivals.numpy_black76(
+            forward[:, None] * moves,
+            strike[:, None],
+            np.log(forward / strike)[:, None] + log_moves,
+            deviation,
+            is_call[:, None] > 0.5,
+        )
+
+    def price_quantlib() -> None:
+        third[:] = rivals.quantlib_black76(grid, strikes, deviation[few].ravel(), kinds)
+
+    seconds = interleaved(
+        {"ours": price_ours, "numpy": price_numpy, "quantlib": price_quantlib}, repeats
+    )
+    tolerance = 1e-12 * float(forward.max())
+    np.testing.assert_allclose(ours, theirs, rtol=0.0, atol=tolerance)
+    np.testing.assert_allclose(ours[few].ravel(), third, rtol=0.0, atol=tolerance)
+    rate = ours.size / seconds["ours"]
+    numpy_rate = theirs.size / seconds["numpy"]
+    quantlib_rate = third.size / seconds["quantlib"]
+    unit = "M prices/s"
+    return [
+        Measurement("Black-76, remargin", rate / 1e6, unit),
+        Measurement("Black-76, NumPy + SciPy", numpy_rate / 1e6, unit, rate / numpy_rate, 5.0),
+        Measurement(
+            "Black-76, QuantLib from Python", quantlib_rate / 1e6, unit, rate / quantlib_rate, 200.0
+        ),
+    ]
+
+
+def account_ticks(repeats: int = 15, rows: int = 64) -> list[Measurement]:
+    """Ask the scenario margin of 10,000 accounts, alone and inside the event loop."""
+    tape, book = _tape_and_book(rows)
+    policy = workload.make_policy()
+    market, holdings = workload.make_portfolios(tape, book)
+    given = workload.make_input(policy.layers(tape)[0], len(tape.instruments))
+    accounts = np.arange(workload.ACCOUNTS)
+    asked = empty_requirement(workload.ACCOUNTS)
+    portfolios = rivals.sparse_portfolios(market, holdings)
+    theirs = np.empty(workload.ACCOUNTS)
+
+    def ask_ours() -> None:
+        market.tick[0] += 1
+        scenario_grid.kernel(given, market, holdings, accounts, asked)
+
+    def ask_numpy() -> None:
+        theirs[:] = rivals.numpy_requirement(given, market, portfolios)
+
+    seconds = interleaved({"ours": ask_ours, "numpy": ask_numpy}, repeats)
+    np.testing.assert_allclose(asked.initial, theirs, rtol=1e-9, atol=1e-6)
+    loop_rate = workload.ACCOUNTS / _seconds_per_row(rows)
+    rate = workload.ACCOUNTS / seconds["ours"]
+    numpy_rate = workload.ACCOUNTS / seconds["numpy"]
+    unit = "M account-ticks/s"
+    return [
+        Measurement("requirement, remargin", rate / 1e6, unit, rate / numpy_rate),
+        Measurement(
+            "whole event loop, remargin", loop_rate / 1e6, unit, loop_rate / numpy_rate, 1.5
+        ),
+        Measurement("requirement, NumPy + SciPy sparse", numpy_rate / 1e6, unit),
+    ]
+
+
+def _seconds_per_row(rows: int, repeats: int = 3) -> float:
+    """Return what one more row costs the loop: a long replay less a short one."""
+    tape, book = _tape_and_book(rows)
+    policy, venue = workload.make_policy(), VenueRules()
+    short = (int(tape.ts[0]), int(tape.ts[3]))
+    whole = (int(tape.ts[0]), int(tape.ts[-1]) + 1)
+    replay(tape, book, policy, venue, window=short)
+    costs = []
+    for _ in range(repeats):
+        marks = [time.thread_time()]
+        for window in (short, whole):
+            result = replay(tape, book, policy, venue, window=window)
+            marks.append(time.thread_time())
+        if result.series["accounts_open"][-1] < 0.99 * workload.ACCOUNTS:
+            raise RuntimeError("the benchmark's accounts did not stay open")
+        costs.append(((marks[2] - marks[1]) - (marks[1] - marks[0])) / (rows - 3))
+    return sorted(costs)[repeats // 2]
+
+
+def year_in_memory() -> list[Measurement]:
+    """Replay a year of hours in a process of its own and read its peak memory."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.year"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds, megabytes = (float(word) for word in done.stdout.split())
+    return [
+        Measurement("year of hours, 5,000 accounts, peak memory", megabytes, "MB", aim=2_000.0),
+        Measurement("year of hours, 5,000 accounts, replay", seconds, "seconds"),
+    ]
+
+
+def _tape_and_book(rows: int) -> tuple[MarketTape, AccountBook]:
+    tape = workload.make_tape(rows)
+    return tape, workload.make_book(tape)
+
+
+def met(line: Measurement) -> bool | None:
+    """Tell whether a measurement reaches its aim; None where it has none."""
+    if line.aim is None:
+        return None
+    return line.ratio >= line.aim if line.ratio is not None else line.value <= line.aim

@@ -1,0 +1,32 @@
+"""One year of hourly rows under the volatility policy; prints seconds and peak megabytes."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+from backtest.generate import generate_book
+from backtest.generator.spec import BookSpec
+from backtest.replay import replay
+from backtest.venue import VenueRules
+from benchmarks.workload import make_tape
+from strategies.registry import policy
+
+ROWS = 8_760
+ACCOUNTS = 5_000
+
+
+def main() -> None:
+    """Replay and report."""
+    tape = make_tape(ROWS, options=0)
+    book = generate_book(BookSpec.model_validate({"accounts": ACCOUNTS}), tape, seed=1)
+    begin = time.thread_time()
+    replay(tape, book, policy("volatility"), VenueRules())
+    seconds = time.thread_time() - begin
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(f"{seconds:.3f} {kilobytes / 1024:.1f}\n")
+
+
+if __name__ == "__main__":
+    main()
