@@ -59,6 +59,9 @@ def test_same_days_are_drawn_for_both_so_a_pure_scale_leaves_no_doubt() -> None:
     assert found.difference.low == pytest.approx(1.25)
     assert found.difference.high == pytest.approx(1.25)
     assert found.detectable
+    collateral = paired.intervals["locked_collateral_usd"]
+    assert collateral.difference.low == pytest.approx(-0.2 * collateral.current.high)
+    assert collateral.difference.high == pytest.approx(-0.2 * collateral.current.low)
 
 
 def test_equal_results_show_no_detectable_difference() -> None:

@@ -92,6 +92,10 @@ def test_the_incumbent_is_trial_zero_and_the_start_point_comes_next(
     assert [trial.number for trial in unbroken] == list(range(29))
 
 
+def test_no_batch_repeats_the_draws_of_another(unbroken: tuple[Trial, ...]) -> None:
+    assert len({tuple(trial.values.values()) for trial in unbroken[1:]}) == 28
+
+
 def test_limits_decide_feasibility_and_pull_the_search(unbroken: tuple[Trial, ...]) -> None:
     for trial in unbroken[1:]:
         assert trial.feasible == (float(trial.values["candidate.multiplier"]) >= 3.0)
