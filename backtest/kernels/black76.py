@@ -32,7 +32,8 @@ _ROUND = 6755399441055744.0
 """1.5 * 2**52: adding it leaves the nearest integer in the low bits of the sum."""
 _EXP_LOWEST = -708.0
 _D_FARTHEST = 37.5
-"""Beyond it a normal tail is below 1e-307 and its square root of a logarithm is noise."""
+"""Beyond it a normal tail is below 1e-307."""
+_LEAST_DEVIATION = 1e-300
 
 _HART_P = (
     3.52624965998911e-02,
@@ -62,7 +63,7 @@ _T2, _T3, _T4, _T5, _T6, _T7, _T8, _T9, _T10, _T11, _T12, _T13 = (
 
 def _power_of_two(rounded: float) -> float:
     """Return ``2**n`` for ``rounded == _ROUND + n``, ``-1022 <= n <= 1023``."""
-    return math.ldexp(1.0, int(rounded - _ROUND))
+    return math.ldexp(1.0, int(rounded - _ROUND)) if rounded == rounded else math.nan
 
 
 def _bitcast(source: Any, target: Any) -> Any:
@@ -103,23 +104,29 @@ def exp_negative(x: float) -> float:
     float
         By reduction to ``|r| <= ln(2)/2`` and the Taylor polynomial of degree 13.
     """
-    x = x if x > _EXP_LOWEST else _EXP_LOWEST
+    return _exp_in_range(x if x > _EXP_LOWEST else _EXP_LOWEST)
+
+
+@register_jitable(**INLINED)
+def _exp_in_range(x: float) -> float:
     rounded = x * _LOG2_E + _ROUND
     n = rounded - _ROUND
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = _T13 * r + _T12
-    p = p * r + _T11
-    p = p * r + _T10
-    p = p * r + _T9
-    p = p * r + _T8
-    p = p * r + _T7
-    p = p * r + _T6
-    p = p * r + _T5
-    p = p * r + _T4
-    p = p * r + _T3
-    p = p * r + _T2
-    p = p * r + 1.0
-    p = p * r + 1.0
+    # Even and odd powers apart: two short chains of dependent sums instead of a long one.
+    square = r * r
+    even = _T12 * square + _T10
+    odd = _T13 * square + _T11
+    even = even * square + _T8
+    odd = odd * square + _T9
+    even = even * square + _T6
+    odd = odd * square + _T7
+    even = even * square + _T4
+    odd = odd * square + _T5
+    even = even * square + _T2
+    odd = odd * square + _T3
+    even = even * square + 1.0
+    odd = odd * square + 1.0
+    p = odd * r + even
     return p * _power_of_two(rounded)
 
 
@@ -173,27 +180,24 @@ def price_from_moneyness(
     float
         US dollars per coin; NaN in gives NaN out.
     """
-    divisor = 1.0 if deviation <= 0.0 else deviation
-    spread = log_moneyness / divisor
-    d1 = spread + 0.5 * divisor
-    d2 = spread - 0.5 * divisor
+    # A deviation of nothing sends both distances to the far end, where the tails are equal and
+    # cancel: what is left is the intrinsic value, with no branch taken.
+    deviation = _LEAST_DEVIATION if deviation < _LEAST_DEVIATION else deviation
+    side = 1.0 if is_call > 0.5 else -1.0
+    spread = log_moneyness / deviation
+    d1 = side * (spread + 0.5 * deviation)
+    d2 = side * (spread - 0.5 * deviation)
     far1 = abs(d1)
     far2 = abs(d2)
     far1 = _D_FARTHEST if far1 > _D_FARTHEST else far1
     far2 = _D_FARTHEST if far2 > _D_FARTHEST else far2
-    density = forward * exp_negative(-0.5 * far1 * far1)
+    density = forward * _exp_in_range(-0.5 * far1 * far1)
     tail1 = density * _tail_ratio(far1)
     tail2 = density * _tail_ratio(far2)
-    asset_call = tail1 if d1 < 0.0 else forward - tail1
-    cash_call = tail2 if d2 < 0.0 else strike - tail2
-    asset_put = forward - tail1 if d1 < 0.0 else tail1
-    cash_put = strike - tail2 if d2 < 0.0 else tail2
-    price = asset_call - cash_call if is_call > 0.5 else cash_put - asset_put
-    gain = forward - strike if is_call > 0.5 else strike - forward
-    intrinsic_value = gain if gain > 0.0 else 0.0
-    # Rounding can leave a price a hair below what immediate exercise pays.
-    price = intrinsic_value if price < intrinsic_value else price
-    return intrinsic_value if deviation <= 0.0 else price
+    asset = tail1 if d1 < 0.0 else forward - tail1
+    cash = tail2 if d2 < 0.0 else strike - tail2
+    price = side * (asset - cash)
+    return 0.0 if price < 0.0 else price
 
 
 def black76_reference(

@@ -12,6 +12,7 @@ from backtest.kernels.state import (
     State,
     TapeArrays,
 )
+from backtest.kernels.types import Requirement
 from backtest.kernels.valuation import (
     rate_to_usd,
 )
@@ -70,3 +71,42 @@ def call_margin(
             state.deposit_usd[account] = book.top_up_share[account] * asked
         return False
     return now - called >= venue.call_deadline_ms
+
+
+@compiled()
+def list_unsettled(
+    book: BookArrays,
+    venue: VenueNumbers,
+    state: State,
+    requirement: Requirement,
+    equity: np.ndarray,
+    active: np.ndarray,
+    listed: np.ndarray,
+) -> int:
+    """List the accounts for which the margin check has something to do.
+
+    The others are solvent beyond the call level, have no open call and nothing to take home:
+    nearly everybody, nearly always.
+
+    Returns
+    -------
+    int
+        How many there are; they stand first in ``listed``.
+    """
+    call_ts, buffer, release = state.call_ts, book.buffer, book.release
+    initial, maintenance = requirement.initial, requirement.maintenance
+    elastic = book.recorded[0] == 0
+    count = 0
+    for account in active:
+        settled = (
+            equity[account] >= maintenance[account]
+            and equity[account] >= venue.call_level * maintenance[account]
+            and call_ts[account] == NO_CALL
+        )
+        if settled and elastic:
+            target = buffer[account] * initial[account]
+            settled = not equity[account] > release[account] * target
+        if not settled:
+            listed[count] = account
+            count += 1
+    return count

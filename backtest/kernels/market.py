@@ -31,7 +31,6 @@ from backtest.kernels.types import (
     Requirement,
 )
 from backtest.kernels.valuation import (
-    equity_now,
     price_now,
     price_seen,
     settlement_currency,
@@ -126,13 +125,14 @@ def update_protocol(state: State, market: Market, tape: TapeArrays) -> None:
     """Show the policy the venue's own health: its fund and the open notional per asset."""
     market.protocol[:] = 0.0
     market.protocol[PROTOCOL_FUND_USD] = state.purse[FUND]
+    start, count, notional_usd = state.start, state.count, market.notional_usd
+    instrument, quantity, asset = state.instrument, state.quantity, tape.asset
     for account in range(state.wallet.shape[0]):
-        first = state.start[account]
-        for slot in range(first, first + state.count[account]):
-            i = state.instrument[slot]
-            market.protocol[PROTOCOL_OPEN_NOTIONAL_USD + tape.asset[i]] += (
-                abs(state.quantity[slot]) * market.notional_usd[i]
-            )
+        first = start[account]
+        for slot in range(first, first + count[account]):
+            i = instrument[slot]
+            held = abs(quantity[slot]) * notional_usd[i]
+            market.protocol[PROTOCOL_OPEN_NOTIONAL_USD + asset[i]] += held
 
 
 @compiled()
@@ -140,8 +140,9 @@ def arrive_deposits(
     tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int
 ) -> None:
     """Credit margin-call payments that are due, and the transfers of a recorded book."""
-    for account in range(state.wallet.shape[0]):
-        due = state.deposit_ts[account]
+    deposit_ts = state.deposit_ts
+    for account in range(deposit_ts.shape[0]):
+        due = deposit_ts[account]
         if due >= 0 and due <= tape.ts[row]:
             state.deposit_ts[account] = -1
             if state.count[account] > 0:
@@ -161,20 +162,22 @@ def arrive_deposits(
 
 @compiled()
 def record_levels(
-    tape: TapeArrays,
     state: State,
     requirement: Requirement,
     series: np.ndarray,
+    equity: np.ndarray,
     active: np.ndarray,
     row: int,
 ) -> None:
     """Record what is open, locked and required at the moment of the margin check."""
+    start, count, notional_usd = state.start, state.count, state.notional_usd
+    instrument, quantity = state.instrument, state.quantity
+    initial, maintenance = requirement.initial, requirement.maintenance
     for account in active:
-        first = state.start[account]
-        for slot in range(first, first + state.count[account]):
-            i = state.instrument[slot]
-            series[row, OPEN_NOTIONAL] += abs(state.quantity[slot]) * state.notional_usd[i]
-        series[row, LOCKED_COLLATERAL] += max(equity_now(tape, state, account, row), 0.0)
-        series[row, REQUIRED_INITIAL] += requirement.initial[account]
-        series[row, REQUIRED_MAINTENANCE] += requirement.maintenance[account]
+        first = start[account]
+        for slot in range(first, first + count[account]):
+            series[row, OPEN_NOTIONAL] += abs(quantity[slot]) * notional_usd[instrument[slot]]
+        series[row, LOCKED_COLLATERAL] += max(equity[account], 0.0)
+        series[row, REQUIRED_INITIAL] += initial[account]
+        series[row, REQUIRED_MAINTENANCE] += maintenance[account]
     series[row, ACCOUNTS_OPEN] = active.shape[0]

@@ -161,18 +161,19 @@ def imbalance(tape: TapeArrays, book: BookArrays, state: State, row: int) -> tup
     tuple of float
         What appeared or vanished, and the gross sum it is relative to, both in USD.
     """
-    accounts = state.wallet.shape[0]
+    cash, wallet, collateral = state.cash, state.wallet, book.collateral_currency
+    accounts = wallet.shape[0]
     leaked = 0.0
     gross = 0.0
     for currency in range(state.cash.shape[1]):
         total = state.outside[currency]
         scale = abs(total)
         for account in range(accounts):
-            total += state.cash[account, currency]
-            scale += abs(state.cash[account, currency])
-            if book.collateral_currency[account] == currency:
-                total += state.wallet[account]
-                scale += state.wallet[account]
+            total += cash[account, currency]
+            scale += abs(cash[account, currency])
+            if collateral[account] == currency:
+                total += wallet[account]
+                scale += wallet[account]
         if currency == 0:
             for purse in range(PURSES):
                 total += state.purse[purse]

@@ -14,7 +14,7 @@ from numba import types
 
 from backtest.cache import compiled
 from backtest.kernels.liquidation import liquidate
-from backtest.kernels.margin_calls import call_margin
+from backtest.kernels.margin_calls import call_margin, list_unsettled
 from backtest.kernels.market import (
     accrue_funding,
     arrive_deposits,
@@ -52,9 +52,7 @@ from backtest.kernels.types import (
     Market,
     Requirement,
 )
-from backtest.kernels.valuation import (
-    equity_seen,
-)
+from backtest.kernels.valuation import fill_equities
 from backtest.venue import VenueNumbers
 
 
@@ -115,6 +113,8 @@ def replay_rows(
     accounts = state.wallet.shape[0]
     spare = np.full(1, accounts, np.int64)
     who = np.empty(accounts, np.int64)
+    unsettled = np.empty(accounts, np.int64)
+    equity = np.empty(accounts)
     log = np.empty((64, LIQUIDATION_COLUMNS))
     logged = 0
     orders = book.order_row.shape[0]
@@ -135,14 +135,17 @@ def replay_rows(
         if tape.seen[row] >= 0:
             for layer in range(KERNEL_SLOTS):
                 kernels[layer](given[layer], market, holdings, active, requirement)
-            record_levels(tape, state, requirement, series, active, row)
-            for account in active:
-                equity = equity_seen(tape, state, market, account, row)
+            fill_equities(state, state.value_usd, tape.index[row], active, equity)
+            record_levels(state, requirement, series, equity, active, row)
+            fill_equities(state, market.value_usd, tape.index[tape.seen[row]], active, equity)
+            count = list_unsettled(book, venue, state, requirement, equity, active, unsettled)
+            for account in unsettled[:count]:
                 initial = requirement.initial[account]
                 maintenance = requirement.maintenance[account]
-                if equity >= maintenance and not call_margin(
-                    tape, book, venue, state, series, account, row, equity, initial, maintenance
-                ):
+                if equity[account] >= maintenance and not call_margin(
+                    tape, book, venue, state, series, account, row,
+                    equity[account], initial, maintenance,
+                ):  # fmt: skip
                     continue
                 if logged == log.shape[0]:
                     grown = np.empty((2 * logged, LIQUIDATION_COLUMNS))
@@ -150,7 +153,7 @@ def replay_rows(
                     log = grown
                 shortfall += liquidate(
                     tape, book, venue, state, series, log[logged], account, row,
-                    equity, maintenance,
+                    equity[account], maintenance,
                 )  # fmt: skip
                 logged += 1
         waterfall(tape, book, state, series, row, shortfall)

@@ -139,3 +139,29 @@ def equity_seen(tape: TapeArrays, state: State, market: Market, account: int, ro
     for slot in range(first, first + state.count[account]):
         total += state.quantity[slot] * market.value_usd[state.instrument[slot]]
     return total
+
+
+@compiled()
+def fill_equities(
+    state: State,
+    value_usd: np.ndarray,
+    index: np.ndarray,
+    accounts: np.ndarray,
+    equity: np.ndarray,
+) -> None:
+    """Fill the equity in USD of many accounts at given unit values and index prices.
+
+    The same sums as `equity_now` and `equity_seen`, in the same order. Arrays are taken out of
+    the state before the loop, because taking one out is what costs most.
+    """
+    cash, start, count = state.cash, state.start, state.count
+    instrument, quantity = state.instrument, state.quantity
+    currencies = cash.shape[1]
+    for account in accounts:
+        total = cash[account, 0]
+        for currency in range(1, currencies):
+            total += cash[account, currency] * index[currency - 1]
+        first = start[account]
+        for slot in range(first, first + count[account]):
+            total += quantity[slot] * value_usd[instrument[slot]]
+        equity[account] = total
