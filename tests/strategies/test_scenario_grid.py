@@ -128,7 +128,7 @@ def test_opposite_positions_ask_nothing_but_the_short_floor(
     asked = ask(scenario_grid, RANGES, scenario_grid_constants(0.8, GRID + TAILS), market, both)
     floor = 0.01 * abs(quantity) * market.notional_usd[instrument]
     expected = floor if market.kind[instrument] == OPTION else 0.0
-    assert asked.initial[0] == pytest.approx(expected, rel=1e-12, abs=0.0)
+    assert asked.initial[0] == pytest.approx(expected, rel=1e-12, abs=1e-300)
 
 
 def test_long_option_never_asks_more_than_its_value_or_less_than_nothing() -> None:
