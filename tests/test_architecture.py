@@ -90,8 +90,8 @@ def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
 def test_no_machine_path_and_no_registry_address_is_tracked() -> None:
     # Spelled in pieces, so that this file does not hold what it forbids.
     patterns = [
-        "/" + "work/",
-        "/" + "root/",
+        "(?<![A-Za-z0-9_.])/" + "work/",
+        "(?<![A-Za-z0-9_.])/" + "root/",
         "--" + "(extra-)?index-url",
         "--" + "find-links",
         "files[.]python" + "hosted",
@@ -104,6 +104,18 @@ def test_no_machine_path_and_no_registry_address_is_tracked() -> None:
         if forbidden.search(line)
     ]
     assert not leaks, "\n".join(leaks)
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert pages
+    assert not broken, "\n".join(broken)
 
 
 def test_every_locked_package_is_hashed() -> None:
