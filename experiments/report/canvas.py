@@ -110,12 +110,13 @@ def draw(
         for axes in figure.axes:
             axes.patch.set_alpha(0.0)
         text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(text, format="svg")
     return _inline(text.getvalue(), name, title)
 
 
 def _inline(svg: str, name: str, title: str) -> str:
     body = svg[svg.index("<svg") :]
+    # The metadata hold the hour and the version of the program.
     body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r' xmlns:xlink="[^"]*"', "", body).replace("xlink:href=", "href=")
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)

@@ -60,6 +60,8 @@ def parameters(report: ReportInput) -> Table:
         if before == after:
             same += 1
             continue
+        if {before, after} == {ABSENT, setting_text(None)}:
+            continue
         rows.append((Cell(path), Cell(before), Cell(after)))
     if not rows:
         rows.append((Cell("no setting changes"), Cell("as it is"), Cell("as it is")))
@@ -79,7 +81,7 @@ def _value(effect: Effect, value: float, days: int | None) -> Cell:
     if days:
         return Cell(text, f"{days:,} of {effect.days:,} days {what}")
     # A zero is a count of days without the event, never a proof that it cannot happen.
-    bound = f"95 % upper bound {share(zero_event_upper_bound(effect.days))} of days"
+    bound = f"95 % upper bound {share(zero_event_upper_bound(effect.days))}"
     none = f"0 of {effect.days:,} days"
     return Cell(text, f"{none} {what}; {bound}") if effect.key == "coverage" else Cell(none, bound)
 
@@ -236,12 +238,11 @@ def front_ledger(report: ReportInput) -> Table:
 
 
 def span(window: tuple[int, int]) -> str:
-    """Write a half-open window by its first and its last day, with the hours of a broken one."""
+    """Write a half-open window by its first and its last day; a short one by its hours."""
     start, end = window
-    first, last = iso_utc(start)[:16], iso_utc(end)[:16]
-    if end % MS_PER_DAY == 0:
-        last = iso_utc(end - MS_PER_DAY)[:10]
-    return f"{first.removesuffix(' 00:00')} to {last}"
+    if end - start < 3 * MS_PER_DAY:
+        return f"{iso_utc(start)[:16]} to {iso_utc(end)[:16]}"
+    return f"{iso_utc(start)[:10]} to {iso_utc(end - 1)[:10]}"
 
 
 def drivers(report: ReportInput) -> str:

@@ -124,10 +124,13 @@ def relative(difference: float, base: float) -> str:
 
 
 def interval(low: float, high: float, unit: str) -> str:
-    """Write a 95 % interval of a difference: ``+0.12 bp to +0.98 bp``."""
+    """Write a 95 % interval of a difference: ``+0.12 to +0.98 bp``."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return UNDEFINED
-    return f"{signed(low, unit)} to {signed(high, unit)}"
+    below, above = signed(low, unit), signed(high, unit)
+    (start, *low_unit), (_, *high_unit) = (re.split(r"(\s.*)", text) for text in (below, above))
+    # A unit that both ends share is said once.
+    return f"{start if low_unit == high_unit else below} to {above}"
 
 
 def zero_of(trials: int, what: str) -> str:

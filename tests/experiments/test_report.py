@@ -151,7 +151,7 @@ def test_what_never_happened_is_given_a_bound_not_a_zero(
             for cell in row[1:3]:
                 # 1 - 0.05 ** (1 / 90) = 3.27 %
                 assert cell.text == "0 of 90 days"
-                assert "upper bound 3.27\u202f% of days" in cell.note
+                assert cell.note == "95 % upper bound 3.27\u202f%"
                 shown += 1
     assert shown == 6
     markdown = written(quiet, tmp_path)["report.md"]

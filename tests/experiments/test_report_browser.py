@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,6 +70,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
+def warned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    question = "Should initial margin follow volatility instead of standing at 5 % of notional?"
+    report = make_input(question=question, quiet=True)
+    report = replace(report, manifest=dict(report.manifest) | {"dirty": True})
+    return write_report(report, tmp_path_factory.mktemp("warned"))
+
+
+@pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(make_input(), tmp_path_factory.mktemp("report"))
 
@@ -127,8 +136,11 @@ def test_the_page_never_scrolls_sideways(browser: Any, page: Path, width: int) -
     assert wide <= seen
 
 
-def test_the_first_screen_holds_the_whole_decision(browser: Any, page: Path) -> None:
-    open_page(browser, page)
+@pytest.mark.parametrize("kind", ["page", "warned"])
+def test_the_first_screen_holds_the_whole_decision(
+    browser: Any, kind: str, request: pytest.FixtureRequest
+) -> None:
+    open_page(browser, request.getfixturevalue(kind))
     for selector in ("h1", ".verdict", "#T2a", ".dissent"):
         box = browser.find_element("css selector", selector).rect
         assert box["height"] > 0

@@ -31,6 +31,7 @@ from experiments.report.wording import (
     amount,
     count_of,
     flatten,
+    interval,
     money,
     public_text,
     relative,
@@ -288,6 +289,20 @@ def test_differences_of_shares_are_percentage_points() -> None:
     assert relative(1.0, 0.0) == ""
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "text"),
+    [
+        (0.12, 0.98, "bps", "+0.120 to +0.980 bp"),
+        (-2e6, 500.0, "USD", "\u22122.00 M USD to +500 USD"),
+        (-0.01, 0.0, "share", "\u22121.00 to 0.00 pp"),
+        (-3.0, 4.0, "count", "\u22123 to +4"),
+        (math.nan, 1.0, "x", "not defined"),
+    ],
+)
+def test_an_interval_says_a_shared_unit_once(low: float, high: float, unit: str, text: str) -> None:
+    assert re.sub("[\u00a0\u202f]", " ", interval(low, high, unit)) == text
+
+
 def test_zero_of_n_carries_the_exact_bound() -> None:
     # risk-model literature: 0 of 1,000 independent trials bound the frequency by 0.30 %.
     assert zero_of(1_000, "paths").endswith("95\u202f% upper bound 0.30\u202f% of paths")
@@ -360,7 +375,7 @@ def test_buckets_cover_every_row_within_the_limit(rows: int, limit: int) -> None
 def test_the_margin_figure_marks_every_breach() -> None:
     rows = 1_000
     loss = np.zeros((rows, 2))
-    loss[[100, 101, 102, 700], [0, 0, 1, 1]] = 0.2
+    loss[[100, 101, 102, 700], [0, 0, 0, 1]] = 0.2
     margin = np.full((rows, 2), 0.1)
     ts = np.arange(rows) * MS_PER_HOUR
     data = MarginData("BTC", ts, margin, margin, loss, loss > margin)
