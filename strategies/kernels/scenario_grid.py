@@ -211,7 +211,7 @@ def scenario_grid_kernel(
     work = np.empty(columns)
     lanes = np.empty(LANES)
     moves_known = False
-    total = np.empty((assets, columns))
+    total = np.zeros((assets, columns))
     seen_by = np.full(assets, -1)
     for n in range(len(accounts)):
         account = accounts[n]
@@ -231,15 +231,12 @@ def scenario_grid_kernel(
                 _reprice(i, given, market, moves, work)
                 given.scratch_tick[i] = now
             asset = market.asset[i]
-            if seen_by[asset] != n:
-                seen_by[asset] = n
-                for k in range(columns):
-                    total[asset, k] = quantity * given.scratch[i, k]
-            else:
-                for k in range(columns):
-                    total[asset, k] += quantity * given.scratch[i, k]
-            if quantity < 0.0 and market.kind[i] == OPTION:
-                short_notional += -quantity * market.notional_usd[i]
+            seen_by[asset] = n
+            for k in range(columns):
+                total[asset, k] += quantity * given.scratch[i, k]
+            # No branch on a sign that no processor can foresee.
+            is_option = 1.0 if market.kind[i] == OPTION else 0.0
+            short_notional += max(-quantity, 0.0) * market.notional_usd[i] * is_option
         loss = 0.0
         largest = 0.0
         worst = -1
@@ -256,6 +253,9 @@ def scenario_grid_kernel(
             worst = 0
             while total[asset, worst] != -largest:
                 worst += 1
+        for asset in range(assets):
+            if seen_by[asset] == n:
+                total[asset] = 0.0
         initial = loss + constants[_SHORT_FLOOR] * short_notional
         requirement.initial[account] = initial
         requirement.maintenance[account] = constants[_MAINTENANCE_RATIO] * initial
