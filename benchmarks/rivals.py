@@ -18,14 +18,10 @@ _HEAD = 7
 
 
 def numpy_black76(
-    forward: np.ndarray,
-    strike: np.ndarray,
-    log_moneyness: np.ndarray,
-    deviation: np.ndarray,
-    is_call: np.ndarray,
+    forward: np.ndarray, strike: np.ndarray, deviation: np.ndarray, is_call: np.ndarray
 ) -> np.ndarray:
     """Price whole arrays of options; put-call parity saves half of the distribution calls."""
-    d1 = log_moneyness / deviation + 0.5 * deviation
+    d1 = np.log(forward / strike) / deviation + 0.5 * deviation
     call = forward * ndtr(d1) - strike * ndtr(d1 - deviation)
     return np.asarray(np.where(is_call, call, call - (forward - strike)))
 
@@ -74,7 +70,7 @@ def numpy_requirement(
     fraction, direction, weight = constants[_HEAD:].reshape(3, -1)
     assets = len(market.index)
     moves = np.maximum(1.0 + fraction * given.parameters[:assets, None], 0.01)
-    profits = _profits(given, market, moves, np.log(moves), direction) * weight
+    profits = _profits(given, market, moves, direction) * weight
     loss = np.zeros(portfolios.short_options.shape[0])
     for columns, position in portfolios.by_asset:
         loss -= np.minimum((position @ profits[columns]).min(axis=1), 0.0)
@@ -83,11 +79,7 @@ def numpy_requirement(
 
 
 def _profits(
-    given: KernelInput,
-    market: Market,
-    moves: np.ndarray,
-    log_moves: np.ndarray,
-    direction: np.ndarray,
+    given: KernelInput, market: Market, moves: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
     up, down = given.parameters[-2:]
     _, _, near, far, least_days, least_vol, in_coin = given.constants[:_HEAD]
@@ -117,16 +109,9 @@ def _profits(
     deviation = (shocked * root)[direction.astype(int) + 1].T
     forward, strike = market.forward[option], market.strike[option]
     is_call = market.is_call[option] == 1
-    log_moneyness = np.log(forward / strike)
     stressed = forward[:, None] * moves[asset]
-    after = numpy_black76(
-        stressed,
-        strike[:, None],
-        log_moneyness[:, None] + log_moves[asset],
-        deviation,
-        is_call[:, None],
-    )
-    before = numpy_black76(forward, strike, log_moneyness, sigma * root, is_call)
+    after = numpy_black76(stressed, strike[:, None], deviation, is_call[:, None])
+    before = numpy_black76(forward, strike, sigma * root, is_call)
     coin = inverse[option]
     gain = after - before[:, None]
     in_coins = after[coin] / stressed[coin] - (before[coin] / forward[coin])[:, None]

@@ -78,7 +78,6 @@ def option_prices(repeats: int = 15) -> list[Measurement]:
         theirs[:] = rivals.numpy_black76(
             forward[:, None] * moves,
             strike[:, None],
-            np.log(forward / strike)[:, None] + log_moves,
             deviation,
             is_call[:, None] > 0.5,
         )

@@ -32,7 +32,6 @@ every short option, and maintenance is a fixed share of the sum.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -52,79 +51,38 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
+from strategies.kernels.scenario_law import (
+    FIRST_SCENARIO,
+    IN_COIN,
+    LANES,
+    LEAST_DAYS,
+    LEAST_MOVE,
+    LEAST_VOL,
+    MAINTENANCE_RATIO,
+    POWER_BEYOND,
+    POWER_TO_30_DAYS,
+    SHORT_FLOOR,
+    scenario_grid_constants,
+    scenario_grid_reference,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-LANES = 8
-"""Scenarios come in multiples of this, so that loops over them leave no remainder."""
-LEAST_MOVE = 0.01
-"""No scenario takes a price below 1 % of the present one."""
-
-_MAINTENANCE_RATIO = 0
-_SHORT_FLOOR = 1
-_POWER_TO_30_DAYS = 2
-_POWER_BEYOND = 3
-_LEAST_DAYS = 4
-_LEAST_VOL = 5
-_IN_COIN = 6
-_FIRST_SCENARIO = 7
-
-
-def scenario_grid_constants(
-    maintenance_ratio: float,
-    scenarios: Sequence[tuple[float, int, float]],
-    short_floor: float = 0.01,
-    power_to_30_days: float = 0.3,
-    power_beyond: float = 0.13,
-    least_days: float = 1.0,
-    least_vol: float = 0.4,
-    in_coin: bool = True,
-) -> np.ndarray:
-    """Lay out the constants of `scenario_grid`.
-
-    Parameters
-    ----------
-    maintenance_ratio
-        Maintenance over initial margin, 0 to 1.
-    scenarios
-        ``(fraction of the price range, volatility direction -1, 0 or 1, weight)``.
-    short_floor
-        Added per short option, fraction of notional.
-    power_to_30_days, power_beyond
-        Exponent of the volatility shock's term structure.
-    least_days
-        Floor on days to expiry in that law.
-    least_vol
-        Floor on a volatility that was shocked up.
-    in_coin
-        Convert losses of coin-settled contracts at the present index (True) or the moved one.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(7 + 3 K,)``, padded with scenarios of weight zero to a multiple of `LANES`.
-    """
-    padding = [(0.0, 0, 0.0)] * (-len(scenarios) % LANES)
-    head = [maintenance_ratio, short_floor, power_to_30_days, power_beyond]
-    head += [least_days, least_vol, float(in_coin)]
-    return np.array([*head, *np.array([*scenarios, *padding], dtype=float).T.ravel()])
+__all__ = ["LANES", "scenario_grid", "scenario_grid_constants"]
 
 
 def _columns(constants: np.ndarray) -> int:
-    return (len(constants) - _FIRST_SCENARIO) // 3
+    return (len(constants) - FIRST_SCENARIO) // 3
 
 
 @numba.extending.register_jitable(**INLINED)
 def _shocked_deviation(
     sigma: float, years: float, direction: float, up: float, down: float, constants: np.ndarray
 ) -> float:
-    days = max(years * 365.0, constants[_LEAST_DAYS])
-    power = constants[_POWER_TO_30_DAYS] if days <= 30.0 else constants[_POWER_BEYOND]
+    days = max(years * 365.0, constants[LEAST_DAYS])
+    power = constants[POWER_TO_30_DAYS] if days <= 30.0 else constants[POWER_BEYOND]
     stretch = exp_negative(power * math.log(30.0 / days))
     shocked = sigma
     if direction > 0.0:
-        shocked = max(sigma * (1.0 + up * stretch), constants[_LEAST_VOL])
+        shocked = max(sigma * (1.0 + up * stretch), constants[LEAST_VOL])
     elif direction < 0.0:
         shocked = sigma * max(0.0, 1.0 - down * stretch)
     return shocked * math.sqrt(years)
@@ -141,8 +99,8 @@ def _reprice(
     move = moves[0, asset]
     profit = given.scratch[i]
     inverse = market.inverse[i] == 1
-    in_coin = constants[_IN_COIN] > 0.5
-    weights = constants[_FIRST_SCENARIO + 2 * columns :]
+    in_coin = constants[IN_COIN] > 0.5
+    weights = constants[FIRST_SCENARIO + 2 * columns :]
     if market.kind[i] != OPTION:
         value = market.value_usd[i]
         for k in range(columns):
@@ -162,7 +120,7 @@ def _reprice(
     deviation_up = _shocked_deviation(sigma, years, 1.0, up, down, constants)
     deviation_down = _shocked_deviation(sigma, years, -1.0, up, down, constants)
     deviation = sigma * math.sqrt(years)
-    directions = constants[_FIRST_SCENARIO + columns :]
+    directions = constants[FIRST_SCENARIO + columns :]
     for k in range(columns):
         shocked = deviation_down if directions[k] < 0.0 else deviation
         work[k] = deviation_up if directions[k] > 0.0 else shocked
@@ -202,7 +160,7 @@ def scenario_grid_kernel(
     accounts: np.ndarray,
     requirement: Requirement,
 ) -> None:
-    """Fill ``requirement`` as the module describes; see `scenario_grid_reference`."""
+    """Fill ``requirement`` as the module describes; see `scenario_law`."""
     constants = given.constants
     assets = len(market.index)
     columns = given.scratch.shape[1]
@@ -225,7 +183,7 @@ def scenario_grid_kernel(
                     moves_known = True
                     for asset in range(assets):
                         for k in range(columns):
-                            shift = constants[_FIRST_SCENARIO + k] * given.parameters[asset]
+                            shift = constants[FIRST_SCENARIO + k] * given.parameters[asset]
                             moves[0, asset, k] = max(1.0 + shift, LEAST_MOVE)
                             moves[1, asset, k] = math.log(moves[0, asset, k])
                 _reprice(i, given, market, moves, work)
@@ -256,104 +214,10 @@ def scenario_grid_kernel(
         for asset in range(assets):
             if seen_by[asset] == n:
                 total[asset] = 0.0
-        initial = loss + constants[_SHORT_FLOOR] * short_notional
+        initial = loss + constants[SHORT_FLOOR] * short_notional
         requirement.initial[account] = initial
-        requirement.maintenance[account] = constants[_MAINTENANCE_RATIO] * initial
+        requirement.maintenance[account] = constants[MAINTENANCE_RATIO] * initial
         requirement.worst_scenario[account] = worst
-
-
-def scenario_grid_reference(
-    given: KernelInput,
-    market: Market,
-    holdings: Holdings,
-    accounts: np.ndarray,
-    requirement: Requirement,
-) -> None:
-    """Ask for margin as the module describes, in plain Python.
-
-    Parameters
-    ----------
-    given
-        ``parameters``: the price range of every asset, then the volatility shocks up and
-        down. ``constants``: from `scenario_grid_constants`. The scratch table is not used.
-    market, holdings, accounts, requirement
-        As for every requirement kernel; a leg whose volatility is NaN makes its account's
-        requirement NaN.
-    """
-    ratio, short_floor = (float(c) for c in given.constants[:_POWER_TO_30_DAYS])
-    scenarios = given.constants[_FIRST_SCENARIO:].reshape(3, -1).T.tolist()
-    for account in accounts:
-        profits: dict[int, list[float]] = {}
-        short_notional = 0.0
-        for slot in range(
-            holdings.start[account], holdings.start[account] + holdings.count[account]
-        ):
-            i = int(holdings.instrument[slot])
-            quantity = float(holdings.quantity[slot])
-            leg = [
-                quantity * _profit_usd(i, given, market, fraction, direction, weight)
-                for fraction, direction, weight in scenarios
-            ]
-            asset = int(market.asset[i])
-            before = profits.get(asset)
-            profits[asset] = (
-                leg if before is None else [a + b for a, b in zip(before, leg, strict=True)]
-            )
-            if quantity < 0.0 and market.kind[i] == OPTION:
-                short_notional += -quantity * float(market.notional_usd[i])
-        loss = largest = 0.0
-        worst = -1
-        for asset in sorted(profits):
-            row = profits[asset]
-            lowest = math.nan if any(math.isnan(p) for p in row) else min(row)
-            if not lowest >= 0.0:
-                loss -= lowest
-            if -lowest > largest:
-                largest, worst = -lowest, row.index(lowest)
-        initial = loss + short_floor * short_notional
-        requirement.initial[account] = initial
-        requirement.maintenance[account] = ratio * initial
-        requirement.worst_scenario[account] = worst
-
-
-def _profit_usd(
-    i: int, given: KernelInput, market: Market, fraction: float, direction: float, weight: float
-) -> float:
-    """Return the profit of one contract under one scenario, as the module's table has it."""
-    asset = int(market.asset[i])
-    up, down = (float(p) for p in given.parameters[-2:])
-    in_coin = given.constants[_IN_COIN] > 0.5
-    x = max(1.0 + fraction * float(given.parameters[asset]), LEAST_MOVE)
-    if market.kind[i] != OPTION:
-        value = float(market.value_usd[i])
-        if not market.inverse[i]:
-            return weight * (value * (x - 1.0))
-        return weight * (value * (1.0 / x - 1.0 if in_coin else 1.0 - x))
-    power_to_30_days, power_beyond, least_days, least_vol = (
-        float(c) for c in given.constants[_POWER_TO_30_DAYS:_IN_COIN]
-    )
-    years, sigma = float(market.years[i]), float(market.sigma[i])
-    days = max(years * 365.0, least_days)
-    stretch = exp_negative(
-        (power_to_30_days if days <= 30.0 else power_beyond) * math.log(30.0 / days)
-    )
-    shocked = sigma
-    if direction > 0.0:
-        shocked = max(sigma * (1.0 + up * stretch), least_vol)
-    if direction < 0.0:
-        shocked = sigma * max(0.0, 1.0 - down * stretch)
-    forward, strike = float(market.forward[i]), float(market.strike[i])
-    is_call, size = float(market.is_call[i]), float(market.contract_size[i])
-    moneyness, root = math.log(forward / strike), math.sqrt(years)
-    before = price_from_moneyness(forward, strike, moneyness, sigma * root, is_call)
-    after = price_from_moneyness(
-        forward * x, strike, moneyness + math.log(x), shocked * root, is_call
-    )
-    if not market.inverse[i]:
-        return weight * (size * (after - before))
-    index = float(market.index[asset])
-    coins = after / (forward * x) - before / forward
-    return weight * (size * coins * (index if in_coin else index * x))
 
 
 scenario_grid = RequirementRule(
