@@ -142,11 +142,6 @@ def zero_of(trials: int, what: str) -> str:
     return f"0 of {trials:,} {what}; 95{THIN}% upper bound {bound} of {what}"
 
 
-def count_of(events: float, trials: int, what: str) -> str:
-    """Write a count with its denominator, and with the bound where the count is zero."""
-    return zero_of(trials, what) if events == 0 else f"{events:,.0f} of {trials:,} {what}"
-
-
 def digest_text(digest: str, length: int = 12) -> str:
     """Shorten a sha256 for a table; the full one is in the manifest."""
     return digest if len(digest) <= length else f"{digest[:length]}…"
