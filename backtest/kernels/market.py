@@ -51,16 +51,13 @@ def see_market(
     """Price what is held, truly and as the venue sees it, and post the parameters in force."""
     seen = tape.seen[row]
     market.tick[0] = row
-    for i in range(state.holders.shape[0]):
-        if state.holders[i] > 0:
-            price_now(tape, state, i, row, venue.option_delta_floor)
+    held = np.flatnonzero(state.holders)
+    price_now(tape, state, held, row, venue.option_delta_floor)
     if seen < 0:
         return
     market.index[:] = tape.index[seen]
     market.mark[:] = tape.mark[seen]
-    for i in range(state.holders.shape[0]):
-        if state.holders[i] > 0:
-            price_seen(tape, state, market, i, row)
+    price_seen(tape, state, market, held, row)
     for layer in range(KERNEL_SLOTS):
         given[layer].parameters[:] = paths[layer][seen]
 
@@ -70,16 +67,18 @@ def accrue_funding(tape: TapeArrays, state: State, row: int) -> None:
     """Let longs pay what the tape's funding says, per unit of notional, to the market."""
     if not np.any(tape.funding[row] != 0.0):
         return
-    for account in range(state.wallet.shape[0]):
-        first = state.start[account]
-        for slot in range(first, first + state.count[account]):
-            i = state.instrument[slot]
-            if tape.kind[i] == PERPETUAL:
-                rate = tape.funding[row, tape.asset[i]]
-                paid = state.quantity[slot] * abs(state.unit[i]) * rate
-                currency = settlement_currency(tape, i)
-                state.cash[account, currency] -= paid
-                state.flow[currency] += paid
+    cash, flow, start, count = state.cash, state.flow, state.start, state.count
+    instrument, quantity, unit = state.instrument, state.quantity, state.unit
+    kind, asset, inverse, funding = tape.kind, tape.asset, tape.inverse, tape.funding
+    for account in range(start.shape[0] - 1):
+        first = start[account]
+        for slot in range(first, first + count[account]):
+            i = instrument[slot]
+            if kind[i] == PERPETUAL:
+                paid = quantity[slot] * abs(unit[i]) * funding[row, asset[i]]
+                currency = 1 + asset[i] if inverse[i] == 1 else 0
+                cash[account, currency] -= paid
+                flow[currency] += paid
 
 
 @compiled()
@@ -88,8 +87,9 @@ def settle_expired(
 ) -> float:
     """Settle what expired, in cash, at the index; return the shortfall of accounts left flat."""
     due = False
-    for i in range(state.holders.shape[0]):
-        if state.holders[i] > 0 and tape.expiry_ms[i] <= tape.ts[row]:
+    holders, expiry_ms, now = state.holders, tape.expiry_ms, tape.ts[row]
+    for i in range(holders.shape[0]):
+        if holders[i] > 0 and expiry_ms[i] <= now:
             due = True
             break
     if not due:

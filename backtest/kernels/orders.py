@@ -79,23 +79,19 @@ def place_group(
     """
     account = book.order_account[first]
     trial = spare[0]
-    reduces = True
+    asked = book.order_instrument[first:last]
+    price_now(tape, state, asked, row, venue.option_delta_floor)
     tradable = tape.seen[row] >= 0
+    if tradable:
+        price_seen(tape, state, market, asked, row)
+    reduces = True
     wanted = 0.0
     for order in range(first, last):
         i = book.order_instrument[order]
-        alive = tape.listed_ms[i] <= tape.ts[row] and tape.ts[row] < tape.expiry_ms[i]
-        tradable = tradable and alive
-        if not tradable:
-            break
-        tradable = price_now(tape, state, i, row, venue.option_delta_floor)
-        tradable = price_seen(tape, state, market, i, row) and tradable
-        if not tradable:
-            break
-    for order in range(first, last):
-        i = book.order_instrument[order]
         reduces = reduces and book.order_kind[order] == CLOSE
-        price_now(tape, state, i, row, venue.option_delta_floor)
+        alive = tape.listed_ms[i] <= tape.ts[row] and tape.ts[row] < tape.expiry_ms[i]
+        priced = not np.isnan(state.unit[i]) and not np.isnan(market.value_usd[i])
+        tradable = tradable and alive and priced
         wanted += abs(order_quantity(book, state, order)) * state.notional_usd[i]
     if not tradable:
         # An order to close what expired meanwhile asks for nothing, so nothing is refused.

@@ -82,10 +82,22 @@ def probe_rows(
             given[layer].parameters[:] = paths[layer][seen]
         for probe in range(probes):
             i = holdings.instrument[probe]
-            _, usd, notional, _, forward, _, _ = contract_values(tape, i, seen, -1)
+            mark = tape.mark[seen, tape.asset[i]]
+            _, usd, notional, _ = contract_values(
+                True,
+                tape.inverse[i] == 1,
+                False,
+                tape.contract_size[i],
+                0.0,
+                tape.index[seen, tape.asset[i]],
+                mark,
+                mark,
+                0.0,
+                0.0,
+            )
             market.value_usd[i] = usd
             market.notional_usd[i] = notional
-            market.forward[i] = forward
+            market.forward[i] = mark
             side = 1.0 if holdings.quantity[probe] > 0.0 else -1.0
             holdings.quantity[probe] = side * PROBE_NOTIONAL_USD / notional
         for layer in range(KERNEL_SLOTS):

@@ -111,6 +111,7 @@ def replay_rows(
         ``(L, LIQUIDATION_COLUMNS)``, one row per liquidation step.
     """
     accounts = state.wallet.shape[0]
+    legs = state.count
     spare = np.full(1, accounts, np.int64)
     who = np.empty(accounts, np.int64)
     unsettled = np.empty(accounts, np.int64)
@@ -128,7 +129,7 @@ def replay_rows(
 
         count = 0
         for account in range(accounts):
-            if state.count[account] > 0:
+            if legs[account] > 0:
                 who[count] = account
                 count += 1
         active = who[:count]
@@ -137,7 +138,9 @@ def replay_rows(
                 kernels[layer](given[layer], market, holdings, active, requirement)
             fill_equities(state, state.value_usd, tape.index[row], active, equity)
             record_levels(state, requirement, series, equity, active, row)
-            fill_equities(state, market.value_usd, tape.index[tape.seen[row]], active, equity)
+            seen = tape.seen[row]
+            if seen != row or tape.seen_snapshot[row] != tape.snapshot[row]:
+                fill_equities(state, market.value_usd, tape.index[seen], active, equity)
             count = list_unsettled(book, venue, state, requirement, equity, active, unsettled)
             for account in unsettled[:count]:
                 initial = requirement.initial[account]

@@ -29,91 +29,142 @@ def settlement_currency(tape: TapeArrays, instrument: int) -> int:
     return 1 + tape.asset[instrument] if tape.inverse[instrument] == 1 else 0
 
 
-@compiled()
+@compiled(forceinline=True)
 def contract_values(
-    tape: TapeArrays, instrument: int, row: int, snapshot: int
-) -> tuple[float, float, float, float, float, float, float]:
-    """Value one contract at a row.
+    perpetual: bool,
+    inverse: bool,
+    is_call: bool,
+    size: float,
+    strike: float,
+    index: float,
+    mark: float,
+    forward: float,
+    sigma: float,
+    years: float,
+) -> tuple[float, float, float, float]:
+    """Value one contract.
 
     Parameters
     ----------
-    tape
-        The tape.
-    instrument
-        Its row in the instrument table.
-    row
-        Tape row whose prices are used.
-    snapshot
-        Option snapshot whose volatilities are used, -1 for none.
+    perpetual, inverse, is_call
+        Which of the instruments it is.
+    size
+        Coins per contract; US dollars for inverse perpetuals.
+    strike, index, mark, forward
+        US dollars.
+    sigma
+        Annualised volatility; NaN where none was ever quoted.
+    years
+        To expiry.
 
     Returns
     -------
     tuple of float
-        Unit value in the settlement currency (NaN where no volatility was ever quoted), unit
-        value in USD, notional in USD, delta in USD, forward, volatility, years to expiry.
+        Unit value in the settlement currency (NaN without a volatility), unit value in USD,
+        notional in USD, delta in USD.
     """
-    asset = tape.asset[instrument]
-    size = tape.contract_size[instrument]
-    index = tape.index[row, asset]
-    if tape.kind[instrument] == PERPETUAL:
-        mark = tape.mark[row, asset]
-        if tape.inverse[instrument] == 1:
+    if perpetual:
+        if inverse:
             unit = -size / mark
-            return unit, unit * index, size, size, mark, 0.0, 0.0
+            return unit, unit * index, size, size
         unit = size * mark
-        return unit, unit, unit, unit, mark, 0.0, 0.0
-    if snapshot < 0:
-        return np.nan, np.nan, size * index, 0.0, index, 0.0, 0.0
-    sigma = tape.iv[snapshot, tape.iv_column[instrument]]
-    forward = index * tape.forward_ratio[snapshot, tape.expiry_column[instrument]]
-    years = (tape.expiry_ms[instrument] - tape.ts[row]) / _MS_PER_YEAR
-    if np.isnan(sigma):
-        return np.nan, np.nan, size * index, 0.0, forward, sigma, years
-    strike = tape.strike[instrument]
-    call = tape.is_call[instrument] == 1
-    price = black76(forward, strike, sigma, years, call)
-    delta = black76_delta(forward, strike, sigma, years, call)
+        return unit, unit, unit, unit
     notional = size * index
-    if tape.inverse[instrument] == 1:
+    if np.isnan(sigma):
+        return np.nan, np.nan, notional, 0.0
+    price = black76(forward, strike, sigma, years, is_call)
+    delta = black76_delta(forward, strike, sigma, years, is_call)
+    if inverse:
         unit = size * price / forward
-        return unit, unit * index, notional, delta * notional, forward, sigma, years
+        return unit, unit * index, notional, delta * notional
     unit = size * price
-    return unit, unit, notional, delta * notional, forward, sigma, years
+    return unit, unit, notional, delta * notional
 
 
 @compiled()
 def price_now(
-    tape: TapeArrays, state: State, instrument: int, row: int, delta_floor: float
-) -> bool:
-    """Set an instrument's true values at a row, once; return whether it has a price."""
-    if state.priced_row[instrument] != row:
-        unit, usd, notional, delta, _, _, _ = contract_values(
-            tape, instrument, row, tape.snapshot[row]
+    tape: TapeArrays, state: State, which: np.ndarray, row: int, delta_floor: float
+) -> None:
+    """Set the true values of some instruments at a row, each once."""
+    kind, inverse, is_call = tape.kind, tape.inverse, tape.is_call
+    size, strike, asset, expiry_ms = tape.contract_size, tape.strike, tape.asset, tape.expiry_ms
+    index, mark, iv, ratio = tape.index, tape.mark, tape.iv, tape.forward_ratio
+    iv_column, expiry_column = tape.iv_column, tape.expiry_column
+    units, values_usd, notionals = state.unit, state.value_usd, state.notional_usd
+    deltas, exposures, priced_row = state.delta_usd, state.exposure_usd, state.priced_row
+    snapshot, now = tape.snapshot[row], tape.ts[row]
+    for i in which:
+        if priced_row[i] == row:
+            continue
+        spot = index[row, asset[i]]
+        perpetual = kind[i] == PERPETUAL
+        forward, sigma, years = spot, np.nan, 0.0
+        if not perpetual and snapshot >= 0:
+            forward = spot * ratio[snapshot, expiry_column[i]]
+            sigma = iv[snapshot, iv_column[i]]
+            years = (expiry_ms[i] - now) / _MS_PER_YEAR
+        unit, usd, notional, delta = contract_values(
+            perpetual,
+            inverse[i] == 1,
+            is_call[i] == 1,
+            size[i],
+            strike[i],
+            spot,
+            mark[row, asset[i]],
+            forward,
+            sigma,
+            years,
         )
-        state.unit[instrument] = unit
-        state.value_usd[instrument] = usd
-        state.notional_usd[instrument] = notional
-        state.delta_usd[instrument] = delta
+        units[i] = unit
+        values_usd[i] = usd
+        notionals[i] = notional
+        deltas[i] = delta
         # An option far from the money has almost no delta but is not free to trade.
-        state.exposure_usd[instrument] = max(abs(delta), delta_floor * notional)
-        state.priced_row[instrument] = row
-    return not np.isnan(state.unit[instrument])
+        exposures[i] = max(abs(delta), delta_floor * notional)
+        priced_row[i] = row
 
 
 @compiled()
-def price_seen(tape: TapeArrays, state: State, market: Market, instrument: int, row: int) -> bool:
-    """Set what the venue sees of an instrument at a row, once; return whether it has a price."""
-    if state.seen_priced_row[instrument] != row:
-        _, usd, notional, _, forward, sigma, years = contract_values(
-            tape, instrument, tape.seen[row], tape.seen_snapshot[row]
+def price_seen(tape: TapeArrays, state: State, market: Market, which: np.ndarray, row: int) -> None:
+    """Set what the venue sees of some instruments at a row, each once."""
+    kind, inverse, is_call = tape.kind, tape.inverse, tape.is_call
+    size, strike, asset, expiry_ms = tape.contract_size, tape.strike, tape.asset, tape.expiry_ms
+    index, mark, iv, ratio = tape.index, tape.mark, tape.iv, tape.forward_ratio
+    iv_column, expiry_column = tape.iv_column, tape.expiry_column
+    values_usd, notionals, forwards = market.value_usd, market.notional_usd, market.forward
+    sigmas, all_years, priced_row = market.sigma, market.years, state.seen_priced_row
+    seen, snapshot = tape.seen[row], tape.seen_snapshot[row]
+    at = tape.ts[seen]
+    for i in which:
+        if priced_row[i] == row:
+            continue
+        spot = index[seen, asset[i]]
+        perpetual = kind[i] == PERPETUAL
+        forward, sigma, years = spot, np.nan, 0.0
+        if perpetual:
+            forward, sigma = mark[seen, asset[i]], 0.0
+        elif snapshot >= 0:
+            forward = spot * ratio[snapshot, expiry_column[i]]
+            sigma = iv[snapshot, iv_column[i]]
+            years = (expiry_ms[i] - at) / _MS_PER_YEAR
+        _, usd, notional, _ = contract_values(
+            perpetual,
+            inverse[i] == 1,
+            is_call[i] == 1,
+            size[i],
+            strike[i],
+            spot,
+            mark[seen, asset[i]],
+            forward,
+            sigma,
+            years,
         )
-        market.value_usd[instrument] = usd
-        market.notional_usd[instrument] = notional
-        market.forward[instrument] = forward
-        market.sigma[instrument] = sigma
-        market.years[instrument] = years
-        state.seen_priced_row[instrument] = row
-    return not np.isnan(market.value_usd[instrument])
+        values_usd[i] = usd
+        notionals[i] = notional
+        forwards[i] = forward
+        sigmas[i] = sigma
+        all_years[i] = years
+        priced_row[i] = row
 
 
 @compiled()

@@ -39,6 +39,7 @@ import numpy as np
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import (
     INLINED,
+    STRICT,
     exp_negative,
     price_from_moneyness,
     stressed_prices,
@@ -138,18 +139,49 @@ def _reprice(
 
 
 @numba.extending.register_jitable(**INLINED)
-def _lowest(row: np.ndarray, lanes: np.ndarray) -> float:
-    """Return the minimum of ``LANES * n`` numbers, NaN if they are; ``lanes`` is work space."""
+def _lowest(total: np.ndarray, asset: int, lanes: np.ndarray) -> float:
+    """Return the minimum of a row of ``LANES * n`` numbers, NaN if they are.
+
+    ``lanes`` is work space. The row is indexed, not sliced: a slice is counted as a reference.
+    """
     for j in range(LANES):
-        lanes[j] = row[j]
-    for block in range(LANES, len(row), LANES):
+        lanes[j] = total[asset, j]
+    for block in range(LANES, total.shape[1], LANES):
         for j in range(LANES):
-            candidate = row[block + j]
+            candidate = total[asset, block + j]
             lanes[j] = candidate if candidate < lanes[j] else lanes[j]
     lowest = lanes[0]
     for j in range(1, LANES):
         lowest = lanes[j] if lanes[j] < lowest else lowest
     return lowest
+
+
+@numba.njit(**STRICT)
+def reprice_stale(
+    given: KernelInput, market: Market, holdings: Holdings, accounts: np.ndarray
+) -> None:
+    """Reprice every instrument of some accounts whose scratch row is of another tick."""
+    start, count, instrument = holdings.start, holdings.count, holdings.instrument
+    scratch_tick, now = given.scratch_tick, market.tick[0]
+    assets, columns = len(market.index), given.scratch.shape[1]
+    moves = np.empty((2, assets, columns))
+    work = np.empty(columns)
+    moves_known = False
+    for account in accounts:
+        first = start[account]
+        for slot in range(first, first + count[account]):
+            i = instrument[slot]
+            if scratch_tick[i] == now:
+                continue
+            if not moves_known:
+                moves_known = True
+                for asset in range(assets):
+                    for k in range(columns):
+                        shift = given.constants[FIRST_SCENARIO + k] * given.parameters[asset]
+                        moves[0, asset, k] = max(1.0 + shift, LEAST_MOVE)
+                        moves[1, asset, k] = math.log(moves[0, asset, k])
+            _reprice(i, given, market, moves, work)
+            scratch_tick[i] = now
 
 
 @requirement_kernel
@@ -164,60 +196,55 @@ def scenario_grid_kernel(
     constants = given.constants
     assets = len(market.index)
     columns = given.scratch.shape[1]
-    now = market.tick[0]
-    moves = np.empty((2, assets, columns))
-    work = np.empty(columns)
+    # Arrays are taken out of their tuples once: doing so per leg costs more than the sums.
+    start, count, instrument = holdings.start, holdings.count, holdings.instrument
+    quantities, asset_of, kind = holdings.quantity, market.asset, market.kind
+    notional_usd, profit = market.notional_usd, given.scratch
+    initial, maintenance = requirement.initial, requirement.maintenance
+    worst_scenario = requirement.worst_scenario
     lanes = np.empty(LANES)
-    moves_known = False
     total = np.zeros((assets, columns))
     seen_by = np.full(assets, -1)
+    reprice_stale(given, market, holdings, accounts)
     for n in range(len(accounts)):
         account = accounts[n]
         short_notional = 0.0
-        first = holdings.start[account]
-        for slot in range(first, first + holdings.count[account]):
-            i = holdings.instrument[slot]
-            quantity = holdings.quantity[slot]
-            if given.scratch_tick[i] != now:
-                if not moves_known:
-                    moves_known = True
-                    for asset in range(assets):
-                        for k in range(columns):
-                            shift = constants[FIRST_SCENARIO + k] * given.parameters[asset]
-                            moves[0, asset, k] = max(1.0 + shift, LEAST_MOVE)
-                            moves[1, asset, k] = math.log(moves[0, asset, k])
-                _reprice(i, given, market, moves, work)
-                given.scratch_tick[i] = now
-            asset = market.asset[i]
+        first = start[account]
+        for slot in range(first, first + count[account]):
+            i = instrument[slot]
+            quantity = quantities[slot]
+            asset = asset_of[i]
             seen_by[asset] = n
             for k in range(columns):
-                total[asset, k] += quantity * given.scratch[i, k]
+                total[asset, k] += quantity * profit[i, k]
             # No branch on a sign that no processor can foresee.
-            is_option = 1.0 if market.kind[i] == OPTION else 0.0
-            short_notional += max(-quantity, 0.0) * market.notional_usd[i] * is_option
+            is_option = 1.0 if kind[i] == OPTION else 0.0
+            short_notional += max(-quantity, 0.0) * notional_usd[i] * is_option
         loss = 0.0
         largest = 0.0
         worst = -1
         for asset in range(assets):
             if seen_by[asset] == n:
-                lowest = _lowest(total[asset], lanes)
+                lowest = _lowest(total, asset, lanes)
                 if not lowest >= 0.0:
                     loss -= lowest
                     if -lowest > largest:
                         largest = -lowest
                         worst = asset
         if worst >= 0:
+            # The first scenario that loses so much, without a branch that nobody can foresee.
             asset = worst
-            worst = 0
-            while total[asset, worst] != -largest:
-                worst += 1
+            worst = columns
+            for k in range(columns):
+                worst = min(worst, k if total[asset, k] == -largest else columns)
         for asset in range(assets):
             if seen_by[asset] == n:
-                total[asset] = 0.0
-        initial = loss + constants[SHORT_FLOOR] * short_notional
-        requirement.initial[account] = initial
-        requirement.maintenance[account] = constants[MAINTENANCE_RATIO] * initial
-        requirement.worst_scenario[account] = worst
+                for k in range(columns):
+                    total[asset, k] = 0.0
+        asked = loss + constants[SHORT_FLOOR] * short_notional
+        initial[account] = asked
+        maintenance[account] = constants[MAINTENANCE_RATIO] * asked
+        worst_scenario[account] = worst
 
 
 scenario_grid = RequirementRule(
