@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backtest.book import CLOSE, OPEN, AccountBook
 from backtest.errors import BookError, nearest
+from backtest.mistakes import first_mistake
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -325,14 +326,12 @@ def _read_header(folder: Path) -> BookHeader:
             '{"mode": "recorded", "assets": ["BTC", "ETH"]}.'
         )
     try:
-        return BookHeader.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        written = json.loads(path.read_text(encoding="utf-8"))
+        return BookHeader.model_validate(written)
     except json.JSONDecodeError as error:
         raise BookError(f"{path} line {error.lineno}: not valid JSON, {error.msg}.") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        hint = nearest(field, BookHeader.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise BookError(f"{path}: {field}: {first['msg']}.{hint}") from None
+        raise BookError(f"{path}: {first_mistake(error, '', BookHeader, written)}") from None
 
 
 def _read_transfers(

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _BOUNDS = {
-    "less_than_equal": ("le", "above the highest allowed value"),
+    "less_than_equal": ("le", "above the highest allowed value,"),
     "less_than": ("lt", "too high; it must stay below"),
-    "greater_than_equal": ("ge", "below the lowest allowed value"),
+    "greater_than_equal": ("ge", "below the lowest allowed value,"),
     "greater_than": ("gt", "too low; it must be above"),
 }
 _PYDANTIC_SAYS = "Input should be "
@@ -67,8 +67,10 @@ def _complaint(first: Any, owner: type[BaseModel] | None, value: Any) -> str:
     if kind in _BOUNDS and info is not None:
         key, words = _BOUNDS[kind]
         unit, bound = unit_of(info), float(first["ctx"][key])
-        guess = _guess(float(first["input"]), info, str(value), bound if "equal" in kind else None)
-        return f"{value} is {words}, {quantity_text(bound, unit)}.{guess}"
+        # Behind an optional type pydantic shows what was written, not the number it made of it.
+        number = first["input"] if isinstance(first["input"], int | float) else 0.0
+        guess = _guess(number, info, str(value), bound if "equal" in kind else None)
+        return f"{value} is {words} {quantity_text(bound, unit)}.{guess}"
     if str(first["msg"]).startswith(_PYDANTIC_SAYS):
         wanted = str(first["msg"]).removeprefix(_PYDANTIC_SAYS).partition(", unable")[0]
         return f"{value!r} must be {wanted}."
@@ -97,9 +99,9 @@ def _walk(
             owner = next((c for c in options if _field(c, part)), options[0])
             if not isinstance(written, dict):
                 continue  # a short form such as 'price_range: 16%'
-            if part not in written and len(written) == 1:
-                name = next(iter(written))
-                owner = next((c for c in options if getattr(c, "name", "") == name), owner)
+            name = next(iter(written), "")
+            if part not in written and (chosen := _named(options, name)):
+                owner = chosen
                 path.append(str(name))
                 written = written[name]
         path.append(str(part))
@@ -118,6 +120,11 @@ def _field(model: type[BaseModel] | None, key: str) -> FieldInfo | None:
     """Find a field by the name that a config writes."""
     fields = model.model_fields.items() if model else ()
     return next((info for name, info in fields if key == (info.alias or name)), None)
+
+
+def _named(options: list[type[BaseModel]], name: Any) -> type[BaseModel] | None:
+    """Find the choice that is written under a name, such as ``ewma: {halflife: 3d}``."""
+    return next((option for option in options if getattr(option, "name", "") == name), None)
 
 
 def _literals(annotation: Any) -> list[str]:
@@ -143,7 +150,7 @@ def _guess(number: float, info: FieldInfo, text: str, bound: float | None) -> st
 
 
 def _number_text(value: float, info: FieldInfo, unit: str) -> str:
-    if is_share(unit):
+    if is_share(unit) or unit == "USD":
         return quantity_text(value, unit)
     whole = "" if info.annotation is int or value % 1 else ".0"
     return f"{value:.6g}{whole}"

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from backtest.errors import ConfigError, nearest
+from backtest.mistakes import first_mistake
 from backtest.units import DurationMs
 from data_ingest.store import Conflict
 
@@ -147,10 +148,11 @@ class ImportMapping(_Frozen):
         if not path.is_file():
             raise ConfigError(f"{path}: there is no such import mapping.")
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: not valid YAML: {error}") from error
+            written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            problem = " ".join(str(error).split())
+            raise ConfigError(f"{path}: is not readable as YAML: {problem}.") from None
+        try:
+            return cls.model_validate(written)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the mapping"
-            raise ConfigError(f"{path}: {where}: {first['msg']}.") from error
+            raise ConfigError(f"{path}: {first_mistake(error, '', cls, written)}") from None

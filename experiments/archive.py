@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from backtest.errors import RunError
 from backtest.result import MarginPath, ReplayResult
+from backtest.settings import TIME, unit_of
 from backtest.venue import VenueRules
 from optimize.goal import Goal, Limit, Objective
-from optimize.messages import is_time
 from optimize.search import Trial
 from optimize.space import Dimension
 from optimize.study import Pair, StudyResult
@@ -217,7 +217,7 @@ def _rereadable(rules: BaseModel) -> dict[str, Any]:
         if isinstance(value, BaseModel):
             written[name] = _rereadable(value)
         else:
-            written[name] = f"{value}ms" if is_time(info) else value
+            written[name] = f"{value}ms" if unit_of(info) == TIME else value
     return written
 
 

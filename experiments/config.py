@@ -26,11 +26,11 @@ from pydantic import (
 
 from backtest.errors import ConfigError, RemarginError
 from backtest.generate import BookSpec
+from backtest.mistakes import first_mistake
 from backtest.units import MS_PER_DAY, parse_utc_ms
 from backtest.venue import VenueRules
 from data_ingest.spec import MarketSpec
 from optimize.goal import Goal, make_goal
-from optimize.messages import first_error
 from optimize.space import Dimension, fill, find_dimensions, searchable_knobs
 from optimize.study import Spec, Window, load_venue
 from strategies.contract import MarginPolicy
@@ -170,7 +170,9 @@ class RunConfig(_Frozen):
     def dimensions(self) -> tuple[Dimension, ...]:
         """Return the search space: leaves of the candidate, then of the venue."""
         return (
-            *find_dimensions(self.candidate, "candidate", policy_class(self.candidate)),
+            *find_dimensions(
+                self.candidate, "candidate", policy_class(self.candidate, "candidate")
+            ),
             *find_dimensions(self.venue, "venue", VenueRules),
         )
 
@@ -203,7 +205,7 @@ class RunConfig(_Frozen):
         """
         dimensions = self.dimensions()
         if not dimensions:
-            knobs = ", ".join(searchable_knobs(policy_class(self.candidate)))
+            knobs = ", ".join(searchable_knobs(policy_class(self.candidate, "candidate")))
             raise ConfigError(
                 f"{self.file}: candidate: nothing is searched; write {{search: [lowest, highest]}} "
                 f"for one of {knobs}."
@@ -253,7 +255,7 @@ def config_from(raw: Any, file: Path) -> RunConfig:
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{file}: {first_error(error, '', RunConfig)}") from None
+        raise ConfigError(f"{file}: {first_mistake(error, '', RunConfig, raw)}") from None
     except RemarginError as error:
         raise type(error)(f"{file}: {error}") from None
     config._file = file

@@ -16,11 +16,12 @@ import math
 import re
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from backtest.errors import ConfigError, nearest
+from backtest.settings import TIME, bounds_of, models_in, quantity_text, unit_of
 from backtest.units import (
     MS_PER_DAY,
     MS_PER_HOUR,
@@ -28,8 +29,6 @@ from backtest.units import (
     parse_fraction,
     parse_usd,
 )
-from optimize.messages import is_time
-from strategies.knobs import TIME, bounds_of, quantity_text, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -316,18 +315,10 @@ def _field(model: type[BaseModel] | None, keys: list[str]) -> FieldInfo | None:
         info = next((m.model_fields[key] for m in inside if key in m.model_fields), None)
         if info is None:
             return None
-        inside = list(_models_in(info.annotation))
+        inside = models_in(info.annotation)
     return info
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_in(part)
 
 
 def _bounds(info: FieldInfo) -> tuple[float | None, float | None, bool, str]:
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    unit = TIME if is_time(info) else unit_of(info)
-    return *bounds_of(info), bool(extra.get("log", False)), unit
+    return *bounds_of(info), bool(extra.get("log", False)), unit_of(info)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from backtest.errors import ConfigError, LedgerError
+from backtest.mistakes import first_mistake
 from backtest.replay import replay
 from backtest.venue import VenueRules
-from optimize.messages import first_error
 from optimize.proposal import choose, pareto_front
 from optimize.search import INCUMBENT, Trial, search
 from optimize.space import Dimension, Value, fill
@@ -257,7 +257,7 @@ def load_venue(raw: dict[str, Any]) -> VenueRules:
     try:
         return VenueRules.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(first_error(error, "venue", VenueRules)) from None
+        raise ConfigError(first_mistake(error, "venue", VenueRules, raw)) from None
 
 
 def _values(trial: Trial) -> Mapping[str, Value] | None:

@@ -15,8 +15,6 @@ def sentence(error: BaseException) -> str | None:
     """
     if isinstance(error, _loaded("backtest.errors", "RemarginError")):
         return " ".join(str(error).split())
-    if isinstance(error, _loaded("pydantic", "ValidationError")):
-        return _validation_sentence(error)
     if isinstance(error, _loaded("yaml", "YAMLError")):
         return " ".join(f"not readable as YAML: {error}".split())
     if isinstance(error, OSError) and error.filename is not None:
@@ -26,10 +24,3 @@ def sentence(error: BaseException) -> str | None:
 
 def _loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, ())
-
-
-def _validation_sentence(error: Any) -> str:
-    first, *others = error.errors(include_url=False)
-    where = ".".join(str(part) for part in first["loc"]) or error.title
-    more = f" ({len(others)} more below it.)" if others else ""
-    return " ".join(f"{where}: {first['msg']}; got {first['input']!r}.{more}".split())

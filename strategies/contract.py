@@ -21,8 +21,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backtest.kernels.types import KERNEL_SLOTS
 from backtest.requirement import RequirementLayer, RequirementRule
+from backtest.settings import TIME
 from strategies.choice import Choice, read_choice
-from strategies.knobs import TIME, Knob, knob, parse_quantity
+from strategies.knobs import Knob, knob, parse_quantity
 from strategies.updates import Continuous, UpdateRule
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from backtest.errors import ConfigError, PolicyError, RemarginError, nearest
+from backtest.mistakes import first_mistake
+from backtest.settings import TIME, bounds_of, is_share, quantity_text, unit_of
 from strategies.choice import Choice
 from strategies.concentration import Concentration
 from strategies.contract import AddOn, MarginPolicy
 from strategies.fixed import Fixed
-from strategies.knobs import TIME, bounds_of, first_mistake, is_share, quantity_text, unit_of
 from strategies.scenario import Scenario
 from strategies.tail import Tail
 from strategies.volatility import Volatility
@@ -79,10 +80,18 @@ def policy(name: str, **knobs: Any) -> MarginPolicy:
     return load_policy({"policy": name, **knobs}, "")
 
 
-def policy_class(spec: Mapping[str, Any] | str) -> type[MarginPolicy]:
-    """Return the class that a spec would build, without reading its knobs."""
-    name, _ = _resolve(spec, "policy")
-    return _class_of(name, "policy")
+def policy_class(spec: Mapping[str, Any] | str, where: str = "policy") -> type[MarginPolicy]:
+    """Return the class that a spec would build, without reading its knobs.
+
+    ``where`` is the spec's path in its config, the beginning of every message.
+
+    Raises
+    ------
+    PolicyError
+        As `load_policy`.
+    """
+    name, _ = _resolve(spec, where)
+    return _class_of(name, where)
 
 
 def load_policy(

@@ -16,9 +16,10 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from backtest.kernels.black76 import STRICT
+from backtest.settings import TIME
 from backtest.units import MS_PER_YEAR
 from strategies.choice import Choice, read_choice
-from strategies.knobs import TIME, Knob, knob
+from strategies.knobs import Knob, knob
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape

@@ -14,8 +14,9 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from backtest.kernels.black76 import STRICT
+from backtest.settings import TIME
 from strategies.choice import Choice, read_choice
-from strategies.knobs import TIME, Knob, knob
+from strategies.knobs import Knob, knob
 
 UNCAPPED = 100.0
 """A step of 10,000 % or more is no cap."""

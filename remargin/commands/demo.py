@@ -54,14 +54,20 @@ def simulate_exchange(
     ] = None,
 ) -> None:
     """Serve a simulated market as Deribit and Binance USD-M do, for the real ccxt client."""
+    from pydantic import ValidationError
+
+    from backtest.errors import ConfigError
+    from backtest.mistakes import first_mistake
     from data_ingest.simulator import MarketParameters, serve_forever
 
-    chosen = {
+    given = {
         "seed": seed,
         "start": start and start.strftime("%Y-%m-%d"),
         "end": end and end.strftime("%Y-%m-%d"),
     }
-    parameters = MarketParameters.model_validate(
-        {name: value for name, value in chosen.items() if value is not None}
-    )
+    chosen = {name: value for name, value in given.items() if value is not None}
+    try:
+        parameters = MarketParameters.model_validate(chosen)
+    except ValidationError as error:
+        raise ConfigError(first_mistake(error, "", MarketParameters, chosen)) from None
     serve_forever(parameters, host=host, port=port, announce=write_note)
