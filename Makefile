@@ -13,7 +13,7 @@ WORKERS ?= auto
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(READY) ## make .venv from the lock; only Python 3.11 or newer is needed
+setup: $(READY) ## make .venv from the lock and compile the kernels; only Python 3.11 or newer is needed
 
 # The stamp is named by what was installed, so a second `make setup` does nothing, an
 # interrupted one starts again, and switching branches reinstalls only what differs.
@@ -22,6 +22,8 @@ $(READY):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "compiling the kernels, once"
+	@$(BIN)/python -c "import backtest.replay, strategies.registry"
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
