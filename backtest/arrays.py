@@ -154,6 +154,7 @@ def opening_state(
         instrument=np.zeros(int(needed.sum()), np.int64),
         quantity=np.zeros(int(needed.sum())),
         holders=np.zeros(instruments, np.int64),
+        gross=np.zeros(instruments),
         call_ts=np.full(accounts, -1, np.int64),
         deposit_ts=np.full(accounts, -1, np.int64),
         deposit_usd=np.zeros(accounts),

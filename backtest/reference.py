@@ -277,10 +277,13 @@ class Replay:
         protocol = self.market.protocol
         protocol[:] = 0.0
         protocol[0] = self.fund
+        gross = dict.fromkeys(range(len(self.tape.asset)), 0.0)
         for account in self.accounts:
             for p in account.positions:
-                asset = self.tape.asset[p.instrument]
-                protocol[1 + asset] += abs(p.quantity) * self.known(p.instrument).notional_usd
+                gross[p.instrument] += abs(p.quantity)
+        self.gross = {i: contracts for i, contracts in gross.items() if contracts}
+        for i, contracts in self.gross.items():
+            protocol[1 + self.tape.asset[i]] += contracts * self.known(i).notional_usd
 
     def arrive_deposits(self) -> None:
         """Credit paid margin calls and the transfers of a recorded book."""
@@ -304,10 +307,9 @@ class Replay:
         """Compare equity with margin; call, enforce, liquidate."""
         active = [n for n, a in enumerate(self.accounts) if a.positions]
         initial, maintenance = self.require([self.accounts[n] for n in active])
+        for i, contracts in self.gross.items():
+            self.record("open_notional_usd", contracts * self.now(i).notional_usd)
         for n, im, mm in zip(active, initial, maintenance, strict=True):
-            for p in self.accounts[n].positions:
-                notional = self.now(p.instrument).notional_usd
-                self.record("open_notional_usd", abs(p.quantity) * notional)
             self.record("locked_collateral_usd", max(self.equity_now(self.accounts[n]), 0.0))
             self.record("required_initial_usd", im)
             self.record("required_maintenance_usd", mm)

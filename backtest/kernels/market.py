@@ -122,17 +122,22 @@ def settle_expired(
 
 @compiled()
 def update_protocol(state: State, market: Market, tape: TapeArrays) -> None:
-    """Show the policy the venue's own health: its fund and the open notional per asset."""
-    market.protocol[:] = 0.0
-    market.protocol[PROTOCOL_FUND_USD] = state.purse[FUND]
-    start, count, notional_usd = state.start, state.count, market.notional_usd
+    """Show the policy the venue's own health: its fund and the open notional per asset.
+
+    Contracts are first added up per instrument, both sides alike, for `record_levels` too.
+    """
+    gross, start, count = state.gross, state.start, state.count
     instrument, quantity, asset = state.instrument, state.quantity, tape.asset
-    for account in range(state.wallet.shape[0]):
+    gross[:] = 0.0
+    for account in range(start.shape[0] - 1):
         first = start[account]
         for slot in range(first, first + count[account]):
-            i = instrument[slot]
-            held = abs(quantity[slot]) * notional_usd[i]
-            market.protocol[PROTOCOL_OPEN_NOTIONAL_USD + asset[i]] += held
+            gross[instrument[slot]] += abs(quantity[slot])
+    protocol, notional_usd = market.protocol, market.notional_usd
+    protocol[:] = 0.0
+    protocol[PROTOCOL_FUND_USD] = state.purse[FUND]
+    for i in range(gross.shape[0]):
+        protocol[PROTOCOL_OPEN_NOTIONAL_USD + asset[i]] += gross[i] * notional_usd[i]
 
 
 @compiled()
@@ -170,14 +175,17 @@ def record_levels(
     row: int,
 ) -> None:
     """Record what is open, locked and required at the moment of the margin check."""
-    start, count, notional_usd = state.start, state.count, state.notional_usd
-    instrument, quantity = state.instrument, state.quantity
+    gross, notional_usd = state.gross, state.notional_usd
     initial, maintenance = requirement.initial, requirement.maintenance
+    notional = locked = asked = kept = 0.0
+    for i in range(gross.shape[0]):
+        notional += gross[i] * notional_usd[i]
     for account in active:
-        first = start[account]
-        for slot in range(first, first + count[account]):
-            series[row, OPEN_NOTIONAL] += abs(quantity[slot]) * notional_usd[instrument[slot]]
-        series[row, LOCKED_COLLATERAL] += max(equity[account], 0.0)
-        series[row, REQUIRED_INITIAL] += initial[account]
-        series[row, REQUIRED_MAINTENANCE] += maintenance[account]
+        locked += max(equity[account], 0.0)
+        asked += initial[account]
+        kept += maintenance[account]
+    series[row, OPEN_NOTIONAL] = notional
+    series[row, LOCKED_COLLATERAL] = locked
+    series[row, REQUIRED_INITIAL] = asked
+    series[row, REQUIRED_MAINTENANCE] = kept
     series[row, ACCOUNTS_OPEN] = active.shape[0]

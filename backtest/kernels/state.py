@@ -136,6 +136,7 @@ class State(NamedTuple):
     instrument: np.ndarray  # (slots,) int64
     quantity: np.ndarray  # (slots,)
     holders: np.ndarray  # (I,) int64, accounts that hold each instrument
+    gross: np.ndarray  # (I,) contracts open in each instrument, both sides, at the margin check
     call_ts: np.ndarray  # (N,) int64, when the open margin call was made, -1 for none
     deposit_ts: np.ndarray  # (N,) int64, when its payment arrives, -1 for none
     deposit_usd: np.ndarray  # (N,)
@@ -166,7 +167,7 @@ TAPE_TYPE = _named(
 BOOK_TYPE = _named(BookArrays, "i1 i1 f1 f1 f1 i1 i1 i1 i1 f1 i1 i1 i1 i1 f1", readonly=True)
 STATE_TYPE = _named(
     State,
-    "f2 f1 f1 f1 f1 f1 i1 i1 i1 f1 i1 i1 i1 f1 f1 f1 f1 f1 f1 f1 i1 i1 i1",
+    "f2 f1 f1 f1 f1 f1 i1 i1 i1 f1 i1 f1 i1 i1 f1 f1 f1 f1 f1 f1 f1 i1 i1 i1",
     readonly=False,
 )
 VENUE_TYPE = types.NamedUniTuple(types.float64, len(VenueNumbers._fields), VenueNumbers)
