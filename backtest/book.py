@@ -112,7 +112,7 @@ class AccountBook:
                 if not np.all(np.isfinite(frozen)):
                     row = int(np.flatnonzero(~np.isfinite(frozen))[0])
                     raise BookError(
-                        f"book {f.name} row {row} is {frozen[row]!r}; it must be finite."
+                        f"book {f.name} row {row} is {frozen[row].item()}; it must be finite."
                     )
         self._check_accounts()
         self._check_orders()
@@ -133,8 +133,8 @@ class AccountBook:
                 raise BookError(f"book {name} has {len(column)} rows for {count} accounts.")
             for row in np.flatnonzero((column < low) | (column > high))[:1]:
                 raise BookError(
-                    f"book {name} of account {row} is {column[row]!r}; "
-                    f"it must lie between {low} and {high}."
+                    f"book {name} of account {row} is {column[row].item()}; "
+                    f"it must {_range(low, high)}."
                 )
 
     def _check_orders(self) -> None:
@@ -217,3 +217,7 @@ class AccountBook:
                     f"the book trades {symbol!r}, which the tape lacks.{nearest(symbol, rows)}"
                 )
         return np.array([rows[symbol] for symbol in self.symbols], dtype=np.int64)
+
+
+def _range(low: float, high: float) -> str:
+    return f"be at least {low:g}" if np.isinf(high) else f"lie between {low:g} and {high:g}"

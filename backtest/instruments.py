@@ -47,6 +47,12 @@ _COLUMNS: dict[str, Any] = {
     "iv_column": np.int32,
     "expiry_column": np.int32,
 }
+_MUST_BE = {
+    "contract_size": "above 0 coins (US dollars where the perpetual is inverse)",
+    "strike": "above 0 USD",
+    "iv_column": "a column of the tape's iv, 0 or more",
+    "expiry_column": "a column of the tape's forward_ratio, 0 or more",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +111,8 @@ class InstrumentTable:
         self._refuse(~np.isfinite(self.contract_size) | (self.contract_size <= 0), "contract_size")
         option = self.kind == OPTION
         self._refuse(option & ~(np.isfinite(self.strike) & (self.strike > 0)), "strike")
-        self._refuse(option & ((self.iv_column < 0) | (self.expiry_column < 0)), "iv_column")
+        self._refuse(option & (self.iv_column < 0), "iv_column")
+        self._refuse(option & (self.expiry_column < 0), "expiry_column")
         for i in np.flatnonzero(self.expiry_ms <= self.listed_ms)[:1]:
             raise DataError(
                 f"instrument {self.symbols[i]}: expiry {iso_utc(int(self.expiry_ms[i]))} UTC "
@@ -115,7 +122,8 @@ class InstrumentTable:
     def _refuse(self, bad: np.ndarray, name: str) -> None:
         for i in np.flatnonzero(bad)[:1]:
             raise DataError(
-                f"instrument {self.symbols[i]}: {name} {getattr(self, name)[i]!r} is not valid."
+                f"instrument {self.symbols[i]}: {name} {getattr(self, name)[i].item()} is not valid; "
+                f"it must be {_MUST_BE[name]}."
             )
 
     def __len__(self) -> int:

@@ -64,7 +64,7 @@ class RequirementLayer:
             )
         for row, column in np.argwhere(~np.isfinite(self.parameters))[:1]:
             raise PolicyError(
-                f"{self.rule.name}: parameter {column} is {self.parameters[row, column]!r} "
+                f"{self.rule.name}: parameter {column} is {self.parameters[row, column].item()} "
                 f"at row {row} of the tape; every posted parameter must be finite."
             )
 

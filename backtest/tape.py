@@ -130,7 +130,7 @@ class MarketTape:
             for row, column in np.argwhere(bad)[:1]:
                 raise DataError(
                     f"tape {name} of {self.assets[column]} at {iso_utc(int(self.ts[row]))} UTC is "
-                    f"{array[row, column]!r}; it must be finite"
+                    f"{array[row, column].item()}; it must be finite"
                     f"{' and positive' if name in _POSITIVE else ''}."
                 )
         _check_clock("row", self.ts, self.known_ts)
