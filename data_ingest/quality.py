@@ -8,8 +8,10 @@ the quarantine table with its number, its reason and its raw text.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 from data_ingest.schema import (
@@ -28,9 +30,23 @@ if TYPE_CHECKING:
     import duckdb
 
 
+_UNITS = {
+    **dict.fromkeys(("open", "high", "low", "close", "volume_usd"), "USD"),
+    **dict.fromkeys(("index_price", "forward_price", "strike", "mid_price"), "USD"),
+    **dict.fromkeys(("bid_depth_usd", "ask_depth_usd"), "USD"),
+    **dict.fromkeys(("volume_base", "open_interest", "volume_24h", "amount"), "coins"),
+    **dict.fromkeys(("mark_coin", "bid_coin", "ask_coin", "price_coin"), "coins"),
+    **dict.fromkeys(("mark_iv", "iv"), "a year"),
+    "contract_size": "per contract",
+}
+
+
 @dataclass(frozen=True)
 class Rule:
-    """A predicate that is true for a bad row, and the reason given to the user."""
+    """A predicate that is true for a bad row, and the reason given to the user.
+
+    ``{column}`` in the reason stands for the row's own value.
+    """
 
     bad: str
     reason: str
@@ -55,11 +71,22 @@ def _required(*columns: str) -> list[Rule]:
 
 
 def _positive(*columns: str) -> list[Rule]:
-    return [Rule(f"{column} <= 0", f"{column} is not positive") for column in columns]
+    return [
+        Rule(f"{column} <= 0", f"{column} is {_told(column)}; it must be above 0")
+        for column in columns
+    ]
 
 
 def _not_negative(*columns: str) -> list[Rule]:
-    return [Rule(f"{column} < 0", f"{column} is negative") for column in columns]
+    return [
+        Rule(f"{column} < 0", f"{column} is {_told(column)}; it must not be negative")
+        for column in columns
+    ]
+
+
+def _told(column: str) -> str:
+    """Write the place of a column's value, with its unit."""
+    return f"{{{column}}} {_UNITS[column]}".rstrip()
 
 
 def _present(*columns: str) -> list[Rule]:
@@ -71,33 +98,41 @@ RULES: dict[str, list[Rule]] = {
         *_present("open_ms"),
         *_required("open", "high", "low", "close"),
         *_positive("open", "high", "low", "close"),
-        Rule("high < low", "high is below low"),
-        Rule("high < greatest(open, close)", "high is below open or close"),
-        Rule("low > least(open, close)", "low is above open or close"),
+        Rule("high < low", "high is {high} USD, below low, {low} USD"),
+        Rule(
+            "high < greatest(open, close)",
+            "high is {high} USD, below open or close, {open} and {close} USD",
+        ),
+        Rule(
+            "low > least(open, close)",
+            "low is {low} USD, above open or close, {open} and {close} USD",
+        ),
         *_not_negative("volume_base", "volume_usd"),
-        Rule("open_ms % timeframe_ms <> 0", "the bar does not open on its timeframe's grid"),
+        Rule(
+            "open_ms % timeframe_ms <> 0", "the bar opens at {open_ms} ms, off its timeframe's grid"
+        ),
     ],
     FUNDING.name: [
         *_present("ts_ms"),
         *_required("rate"),
         # No venue has charged a quarter of notional in one interval: such a number is a percent.
-        Rule("abs(rate) > 0.25", "rate is above 25 % per interval; is it in percent?"),
+        Rule("abs(rate) > 0.25", "rate is {rate}, beyond 0.25 per interval; is it in percent?"),
         *_positive("index_price"),
     ],
     CHAIN.name: [
         *_present("ts_ms"),
         *_required("mark_coin", "mark_iv", "forward_price", "index_price"),
         *_positive("mark_iv", "forward_price", "index_price"),
-        Rule("mark_iv > 10", "mark_iv is above 1000 %; is it in percent?"),
+        Rule("mark_iv > 10", "mark_iv is {mark_iv}, above 10 a year; is it in percent?"),
         *_not_negative("mark_coin", "bid_coin", "ask_coin", "open_interest", "volume_24h"),
-        Rule("bid_coin > ask_coin", "bid is above ask"),
+        Rule("bid_coin > ask_coin", "bid is {bid_coin} coins, above ask, {ask_coin} coins"),
     ],
     OPTION_TRADES.name: [
         *_present("ts_ms"),
         *_required("price_coin", "amount", "index_price"),
         *_positive("price_coin", "amount", "index_price"),
         *_not_negative("iv"),
-        Rule("side NOT IN ('buy', 'sell')", "side is neither buy nor sell"),
+        Rule("side NOT IN ('buy', 'sell')", "side is '{side}'; it must be buy or sell"),
     ],
     INSTRUMENTS.name: [
         *_required("contract_size"),
@@ -147,7 +182,7 @@ def bad_rows(
         Rules over further columns of the relation.
     """
     rules = [*RULES[table.name], *extra_rules]
-    cases = " ".join(f"WHEN {rule.bad} THEN '{_quoted(rule.reason)}'" for rule in rules)
+    cases = " ".join(f"WHEN {rule.bad} THEN {_reason_sql(rule)}" for rule in rules)
     judged = cursor.execute(
         f"SELECT row_number, reason FROM (SELECT row_number, CASE {cases} END AS reason "
         f"FROM {relation}) WHERE reason IS NOT NULL ORDER BY row_number"
@@ -201,5 +236,9 @@ def _contradictions(
     ]
 
 
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
+def _reason_sql(rule: Rule) -> str:
+    """Write the SQL that fills a row's own values into its reason."""
+    parts = re.split(r"\{(\w+)\}", rule.reason)
+    texts = ["'" + text.replace("'", "''") + "'" for text in parts[::2]]
+    columns = [f", {column}, " for column in parts[1::2]]
+    return f"concat({''.join(chain.from_iterable(zip_longest(texts, columns, fillvalue='')))})"

@@ -446,7 +446,7 @@ def test_an_impossible_candle_from_an_exchange_is_put_aside_and_leaves_a_gap(
     client.call = negative  # type: ignore[method-assign]
     report = pull_candles(store, client, BTC, "trade", MS_PER_HOUR, WEEK)
     assert report.rows_quarantined == 1
-    assert store.rows("SELECT reason FROM quarantine") == [("low is not positive",)]
+    assert store.rows("SELECT reason FROM quarantine") == [("low is -1.0 USD; it must be above 0",)]
     assert [window[0] for window in report.gaps] == [at_ms]
 
 

@@ -100,14 +100,14 @@ def test_a_window_with_a_gap_is_refused_with_the_gap(desk: Desk) -> None:
     assert "longer than 3h" in said
 
 
-def test_a_negative_price_is_refused_with_file_and_row(desk: Desk) -> None:
+def test_a_negative_price_is_refused_with_file_row_field_value_and_unit(desk: Desk) -> None:
     rows = bars()
     rows[7][3] = -1.0
     desk.write_data(rows)
     said = desk.refuses("data", "import", desk.config, "--data", desk.folder)
     assert "candles.csv" in said
     assert "row 8" in said
-    assert "low is not positive" in said
+    assert "low is -1.0 USD; it must be above 0" in said
 
 
 def test_duplicate_timestamps_are_refused_with_file_and_row(desk: Desk) -> None:
