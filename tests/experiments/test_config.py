@@ -96,6 +96,10 @@ def test_an_out_of_range_rule_of_the_venue_names_the_bound() -> None:
             {"incumbent": "fixd"},
             "incumbent.policy: there is no policy 'fixd'. Did you mean 'fixed'?",
         ),
+        (
+            {"candidate": {"policy": "volatilty", "multiplier": {"search": [2, 8]}}},
+            "candidate.policy: there is no policy 'volatilty'. Did you mean 'volatility'?",
+        ),
         ({"trials": 0}, "trials: 0 is below the lowest allowed value, 1."),
         ({"minimise": "breaches"}, "give either objectives or minimise, not both"),
         ({"objectives": ["coverag"]}, "objectives: there is no metric 'coverag'. Did you mean"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_a_replay_reads_back_from_its_run_to_the_bit(
         assert again.series[key].tobytes() == values.tobytes()
     assert again.liquidation_log.tobytes() == replayed.result.liquidation_log.tobytes()
     assert again.margin.loss.tobytes() == replayed.result.margin.loss.tobytes()
+
+
+def test_a_run_keeps_what_its_generated_book_was_meant_to_look_like(
+    tracker: Tracker, replayed: TrackedReplay
+) -> None:
+    kept = json.loads((tracker.artifacts(replayed.run_id) / "inputs.json").read_text())
+    spec = small_study.config().book.generate
+    assert spec is not None
+    facts = {row["name"]: row for row in kept["book_fit"]}
+    assert facts["gini of intended notional"]["target"] == spec.gini
+    assert facts["leverage, median"]["target"] == spec.leverage.p50
+    assert facts["accounts"]["achieved"] == 60
 
 
 def test_a_study_reads_back_from_its_run(tracker: Tracker, studied: TrackedStudy) -> None:
