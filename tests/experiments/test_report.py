@@ -224,7 +224,7 @@ def test_no_path_or_user_name_leaves_the_machine(better: ReportInput, tmp_path: 
     report = replace(
         better,
         sources=[source],
-        notes=["Read from file:///Users/alice/work/x.csv at noon."],
+        notes=["Read from file:///Users/alice/files/x.csv at noon."],
         book_origin=r"C:\Users\alice\books\accounts.csv, digest 12",
         manifest=dict(better.manifest) | {"store": "/home/alice/out/store.duckdb"},
     )
