@@ -162,10 +162,10 @@ def opening_state(
         unit=np.zeros(instruments),
         value_usd=np.zeros(instruments),
         notional_usd=np.zeros(instruments),
-        exposure_usd=np.zeros(instruments),
         delta_usd=np.zeros(instruments),
         priced_row=np.full(instruments, -1, np.int64),
         seen_priced_row=np.full(instruments, -1, np.int64),
+        unused=np.zeros((3, instruments)),
         cursor=np.zeros(2, np.int64),
     )
 

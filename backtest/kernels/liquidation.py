@@ -19,6 +19,7 @@ from backtest.kernels.state import (
 )
 from backtest.kernels.valuation import (
     equity_now,
+    exposure_usd,
     rate_to_usd,
     settlement_currency,
 )
@@ -79,7 +80,7 @@ def liquidate(
     net = np.zeros(tape.index.shape[1])
     for slot in range(first, first + legs):
         i = state.instrument[slot]
-        exposure += abs(state.quantity[slot]) * state.exposure_usd[i]
+        exposure += abs(state.quantity[slot]) * exposure_usd(state, i, venue)
         net[tape.asset[i]] += state.quantity[slot] * state.delta_usd[i]
     share = 1.0
     if venue.liquidation_mode != FULL and equity_at_check > 0.0:
@@ -96,7 +97,7 @@ def liquidate(
     for slot in range(first + legs - 1, first - 1, -1):
         i = state.instrument[slot]
         quantity = -share * state.quantity[slot]
-        volume = abs(quantity) * state.exposure_usd[i]
+        volume = abs(quantity) * exposure_usd(state, i, venue)
         asset = tape.asset[i]
         slippage = impact_cost(volume, state.sold[asset], tape.depth_usd[row, asset], venue)
         state.sold[asset] += volume

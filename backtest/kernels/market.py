@@ -35,13 +35,11 @@ from backtest.kernels.valuation import (
     price_seen,
     settlement_currency,
 )
-from backtest.venue import VenueNumbers
 
 
 @compiled()
 def see_market(
     tape: TapeArrays,
-    venue: VenueNumbers,
     paths: Any,
     given: tuple[KernelInput, ...],
     state: State,
@@ -52,7 +50,7 @@ def see_market(
     seen = tape.seen[row]
     market.tick[0] = row
     held = np.flatnonzero(state.holders)
-    price_now(tape, state, held, row, venue.option_delta_floor)
+    price_now(tape, state, held, row)
     if seen < 0:
         return
     market.index[:] = tape.index[seen]

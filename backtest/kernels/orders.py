@@ -25,6 +25,7 @@ from backtest.kernels.types import (
 )
 from backtest.kernels.valuation import (
     equity_seen,
+    exposure_usd,
     price_now,
     price_seen,
     rate_to_usd,
@@ -80,7 +81,7 @@ def place_group(
     account = book.order_account[first]
     trial = spare[0]
     asked = book.order_instrument[first:last]
-    price_now(tape, state, asked, row, venue.option_delta_floor)
+    price_now(tape, state, asked, row)
     tradable = tape.seen[row] >= 0
     if tradable:
         price_seen(tape, state, market, asked, row)
@@ -115,7 +116,7 @@ def place_group(
         if quantity != 0.0:
             currency = settlement_currency(tape, i)
             state.cash[trial, currency] -= quantity * state.unit[i]
-            fee += venue.taker_fee * abs(quantity) * state.exposure_usd[i]
+            fee += venue.taker_fee * abs(quantity) * exposure_usd(state, i, venue)
             change_position(state, trial, i, quantity, False)
 
     currency = book.collateral_currency[account]

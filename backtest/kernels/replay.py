@@ -121,7 +121,7 @@ def replay_rows(
     orders = book.order_row.shape[0]
     for row in range(first_row, last_row):
         state.sold[:] = 0.0
-        see_market(tape, venue, paths, given, state, market, row)
+        see_market(tape, paths, given, state, market, row)
         accrue_funding(tape, state, row)
         shortfall = settle_expired(tape, book, state, series, row)
         update_protocol(state, market, tape)

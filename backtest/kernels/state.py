@@ -144,10 +144,10 @@ class State(NamedTuple):
     unit: np.ndarray  # (I,) true unit value in the settlement currency
     value_usd: np.ndarray  # (I,) true unit value, USD
     notional_usd: np.ndarray  # (I,) true notional of one contract, USD
-    exposure_usd: np.ndarray  # (I,) what executing one contract moves, USD, unsigned
     delta_usd: np.ndarray  # (I,) signed sensitivity of one contract, USD
     priced_row: np.ndarray  # (I,) int64, row at which the true values were set, -1 for never
     seen_priced_row: np.ndarray  # (I,) int64, the same for the values that the venue sees
+    unused: np.ndarray  # (3, I) where a pricing puts what nobody reads
     cursor: np.ndarray  # (2,) int64, next order and next transfer
 
 
@@ -167,7 +167,7 @@ TAPE_TYPE = _named(
 BOOK_TYPE = _named(BookArrays, "i1 i1 f1 f1 f1 i1 i1 i1 i1 f1 i1 i1 i1 i1 f1", readonly=True)
 STATE_TYPE = _named(
     State,
-    "f2 f1 f1 f1 f1 f1 i1 i1 i1 f1 i1 f1 i1 i1 f1 f1 f1 f1 f1 f1 f1 i1 i1 i1",
+    "f2 f1 f1 f1 f1 f1 i1 i1 i1 f1 i1 f1 i1 i1 f1 f1 f1 f1 f1 f1 i1 i1 f2 i1",
     readonly=False,
 )
 VENUE_TYPE = types.NamedUniTuple(types.float64, len(VenueNumbers._fields), VenueNumbers)

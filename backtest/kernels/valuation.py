@@ -13,6 +13,7 @@ from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.state import State, TapeArrays
 from backtest.kernels.types import Market
 from backtest.units import MS_PER_YEAR
+from backtest.venue import VenueNumbers
 
 _MS_PER_YEAR = float(MS_PER_YEAR)
 
@@ -82,24 +83,49 @@ def contract_values(
 
 
 @compiled()
-def price_now(
-    tape: TapeArrays, state: State, which: np.ndarray, row: int, delta_floor: float
+def price_contracts(
+    tape: TapeArrays,
+    which: np.ndarray,
+    row: int,
+    snapshot: int,
+    stamp: int,
+    stamps: np.ndarray,
+    units: np.ndarray,
+    values_usd: np.ndarray,
+    notionals_usd: np.ndarray,
+    deltas_usd: np.ndarray,
+    forwards: np.ndarray,
+    sigmas: np.ndarray,
+    all_years: np.ndarray,
 ) -> None:
-    """Set the true values of some instruments at a row, each once."""
+    """Value one contract of some instruments at the prices of a row, each once per stamp.
+
+    Parameters
+    ----------
+    tape
+        The tape.
+    which
+        Rows of the instrument table; those whose ``stamps`` say ``stamp`` are left alone.
+    row, snapshot
+        Tape row and option snapshot (-1 for none) whose prices are used.
+    stamp
+        Names this pricing.
+    units, values_usd, notionals_usd, deltas_usd, forwards, sigmas, all_years
+        ``(I,)`` arrays to fill; see `contract_values`.
+    """
     kind, inverse, is_call = tape.kind, tape.inverse, tape.is_call
     size, strike, asset, expiry_ms = tape.contract_size, tape.strike, tape.asset, tape.expiry_ms
     index, mark, iv, ratio = tape.index, tape.mark, tape.iv, tape.forward_ratio
-    iv_column, expiry_column = tape.iv_column, tape.expiry_column
-    units, values_usd, notionals = state.unit, state.value_usd, state.notional_usd
-    deltas, exposures, priced_row = state.delta_usd, state.exposure_usd, state.priced_row
-    snapshot, now = tape.snapshot[row], tape.ts[row]
+    iv_column, expiry_column, now = tape.iv_column, tape.expiry_column, tape.ts[row]
     for i in which:
-        if priced_row[i] == row:
+        if stamps[i] == stamp:
             continue
-        spot = index[row, asset[i]]
+        spot, at_mark = index[row, asset[i]], mark[row, asset[i]]
         perpetual = kind[i] == PERPETUAL
         forward, sigma, years = spot, np.nan, 0.0
-        if not perpetual and snapshot >= 0:
+        if perpetual:
+            forward, sigma = at_mark, 0.0
+        elif snapshot >= 0:
             forward = spot * ratio[snapshot, expiry_column[i]]
             sigma = iv[snapshot, iv_column[i]]
             years = (expiry_ms[i] - now) / _MS_PER_YEAR
@@ -110,86 +136,95 @@ def price_now(
             size[i],
             strike[i],
             spot,
-            mark[row, asset[i]],
+            at_mark,
             forward,
             sigma,
             years,
         )
         units[i] = unit
         values_usd[i] = usd
-        notionals[i] = notional
-        deltas[i] = delta
-        # An option far from the money has almost no delta but is not free to trade.
-        exposures[i] = max(abs(delta), delta_floor * notional)
-        priced_row[i] = row
+        notionals_usd[i] = notional
+        deltas_usd[i] = delta
+        forwards[i] = forward
+        sigmas[i] = sigma
+        all_years[i] = years
+        stamps[i] = stamp
+
+
+@compiled()
+def price_now(tape: TapeArrays, state: State, which: np.ndarray, row: int) -> None:
+    """Set the true values of some instruments at a row, each once."""
+    price_contracts(
+        tape,
+        which,
+        row,
+        tape.snapshot[row],
+        row,
+        state.priced_row,
+        state.unit,
+        state.value_usd,
+        state.notional_usd,
+        state.delta_usd,
+        state.unused[0],
+        state.unused[1],
+        state.unused[2],
+    )
 
 
 @compiled()
 def price_seen(tape: TapeArrays, state: State, market: Market, which: np.ndarray, row: int) -> None:
     """Set what the venue sees of some instruments at a row, each once."""
-    kind, inverse, is_call = tape.kind, tape.inverse, tape.is_call
-    size, strike, asset, expiry_ms = tape.contract_size, tape.strike, tape.asset, tape.expiry_ms
-    index, mark, iv, ratio = tape.index, tape.mark, tape.iv, tape.forward_ratio
-    iv_column, expiry_column = tape.iv_column, tape.expiry_column
-    values_usd, notionals, forwards = market.value_usd, market.notional_usd, market.forward
-    sigmas, all_years, priced_row = market.sigma, market.years, state.seen_priced_row
-    seen, snapshot = tape.seen[row], tape.seen_snapshot[row]
-    at = tape.ts[seen]
-    for i in which:
-        if priced_row[i] == row:
-            continue
-        spot = index[seen, asset[i]]
-        perpetual = kind[i] == PERPETUAL
-        forward, sigma, years = spot, np.nan, 0.0
-        if perpetual:
-            forward, sigma = mark[seen, asset[i]], 0.0
-        elif snapshot >= 0:
-            forward = spot * ratio[snapshot, expiry_column[i]]
-            sigma = iv[snapshot, iv_column[i]]
-            years = (expiry_ms[i] - at) / _MS_PER_YEAR
-        _, usd, notional, _ = contract_values(
-            perpetual,
-            inverse[i] == 1,
-            is_call[i] == 1,
-            size[i],
-            strike[i],
-            spot,
-            mark[seen, asset[i]],
-            forward,
-            sigma,
-            years,
-        )
-        values_usd[i] = usd
-        notionals[i] = notional
-        forwards[i] = forward
-        sigmas[i] = sigma
-        all_years[i] = years
-        priced_row[i] = row
+    price_contracts(
+        tape,
+        which,
+        tape.seen[row],
+        tape.seen_snapshot[row],
+        row,
+        state.seen_priced_row,
+        state.unused[0],
+        market.value_usd,
+        market.notional_usd,
+        state.unused[1],
+        market.forward,
+        market.sigma,
+        market.years,
+    )
+
+
+@compiled()
+def exposure_usd(state: State, instrument: int, venue: VenueNumbers) -> float:
+    """Return what executing one contract moves in the underlying's market, USD, unsigned.
+
+    An option far from the money has almost no delta but is not free to trade.
+    """
+    floor = venue.option_delta_floor * state.notional_usd[instrument]
+    return max(abs(state.delta_usd[instrument]), floor)
+
+
+@compiled()
+def equity_at(
+    state: State, account: int, value_usd: np.ndarray, index: np.ndarray, row: int
+) -> float:
+    """Return an account's equity in USD at given unit values and the index of a row."""
+    total = state.cash[account, 0]
+    for currency in range(1, state.cash.shape[1]):
+        total += state.cash[account, currency] * index[row, currency - 1]
+    first = state.start[account]
+    for slot in range(first, first + state.count[account]):
+        total += state.quantity[slot] * value_usd[state.instrument[slot]]
+    return total
 
 
 @compiled()
 def equity_now(tape: TapeArrays, state: State, account: int, row: int) -> float:
     """Return an account's equity in USD at the market's own prices."""
-    total = state.cash[account, 0]
-    for currency in range(1, state.cash.shape[1]):
-        total += state.cash[account, currency] * tape.index[row, currency - 1]
-    first = state.start[account]
-    for slot in range(first, first + state.count[account]):
-        total += state.quantity[slot] * state.value_usd[state.instrument[slot]]
-    return total
+    return equity_at(state, account, state.value_usd, tape.index, row)
 
 
 @compiled()
 def equity_seen(tape: TapeArrays, state: State, market: Market, account: int, row: int) -> float:
     """Return an account's equity in USD at the prices that the venue sees."""
-    seen = tape.seen[row]
-    total = state.cash[account, 0]
-    for currency in range(1, state.cash.shape[1]):
-        total += state.cash[account, currency] * tape.index[seen, currency - 1]
-    first = state.start[account]
-    for slot in range(first, first + state.count[account]):
-        total += state.quantity[slot] * market.value_usd[state.instrument[slot]]
-    return total
+    return equity_at(state, account, market.value_usd, tape.index, tape.seen[row])
 
 
 @compiled()
@@ -202,7 +237,7 @@ def fill_equities(
 ) -> None:
     """Fill the equity in USD of many accounts at given unit values and index prices.
 
-    The same sums as `equity_now` and `equity_seen`, in the same order. Arrays are taken out of
+    The same sums as `equity_at`, in the same order. Arrays are taken out of
     the state before the loop, because taking one out is what costs most.
     """
     cash, start, count = state.cash, state.start, state.count
