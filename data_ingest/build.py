@@ -66,7 +66,7 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
         name: np.column_stack([getattr(price, name) for price in prices]) for name in _COLUMNS
     }
     instruments = [*_perpetuals(store, market), *(chain.instruments if chain else [])]
-    notes = tuple(note for price in prices for note in price.notes)
+    notes = _grouped([note for price in prices for note in price.notes])
     sources = tuple(source for price in prices for source in price.sources)
     options: dict[str, Any] = {}
     if chain:
@@ -88,6 +88,15 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
         sources=sources,
         synthetic=bool(store.rows("SELECT 1 FROM batches WHERE is_synthetic LIMIT 1")),
     )
+
+
+def _grouped(notes: list[str]) -> tuple[str, ...]:
+    """Say once what holds for several assets alike: ``BTC, ETH: index is the mark``."""
+    assets: dict[str, list[str]] = {}
+    for note in notes:
+        asset, _, text = note.partition(": ")
+        assets.setdefault(text, []).append(asset)
+    return tuple(f"{', '.join(named)}: {text}" for text, named in assets.items())
 
 
 def _snapshot_rows(

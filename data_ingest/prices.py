@@ -241,7 +241,8 @@ def funding_accrual(
         stretches = "1 stretch" if len(unknown) == 1 else f"{len(unknown)} stretches"
         note = (
             f"{asset}: funding is unknown in {stretches}, {share:.1%} of the window (the longest "
-            f"from {iso_utc(longest[0] - 1)} to {iso_utc(longest[1] - 1)} UTC), and held at zero."
+            f"from {iso_utc(longest[0] - 1)} to {iso_utc(min(longest[1], int(ts[-1])))} UTC), and "
+            "held at zero."
         )
     source = None
     if len(paid["ts_ms"]):

@@ -119,6 +119,19 @@ def test_what_stands_in_for_a_missing_feed_is_said(tmp_path: Path) -> None:
     assert "BTC: depth is assumed constant at 5,000,000 USD." in notes
 
 
+def test_what_holds_for_several_assets_alike_is_said_once(tmp_path: Path) -> None:
+    with recorded_store(tmp_path) as store:
+        candles = "exchange, 'ETH/USDT:USDT' AS symbol, * EXCLUDE (exchange, symbol)"
+        store.connection.execute(f"INSERT INTO candles SELECT {candles} FROM candles")
+        ledger = "exchange, 'ETH/USDT:USDT' AS market, * EXCLUDE (exchange, market)"
+        store.connection.execute(f"INSERT INTO coverage SELECT {ledger} FROM coverage")
+        both = {"assets": ["BTC", "ETH"], "depth": {"usd": {"BTC": "5M", "ETH": "2M"}}}
+        notes = build_tape(store, market(**both)).notes
+    assert "BTC, ETH: index is the mark, for want of gapless index candles." in notes
+    assert "BTC: depth is assumed constant at 5,000,000 USD." in notes
+    assert "ETH: depth is assumed constant at 2,000,000 USD." in notes
+
+
 def test_funding_falls_on_the_bar_that_ends_when_it_is_paid(tmp_path: Path) -> None:
     paid = {START_MS + h * HOUR_MS: 0.001 * (h + 1) for h in (0, 8, 16, 24, 32, 40, 48)}
     with recorded_store(tmp_path, funding=paid) as store:
@@ -137,7 +150,7 @@ def test_unknown_funding_is_zero_and_said_with_its_share(tmp_path: Path) -> None
     assert not tape.funding[:23].any()
     (note,) = [note for note in tape.notes if "funding" in note]
     assert "unknown in 1 stretch, 50.0% of the window" in note
-    assert "2023-11-15 00:00" in note
+    assert "from 2023-11-15 00:00 to 2023-11-16 00:00 UTC" in note
 
 
 def test_a_short_hole_holds_the_last_close_and_is_counted(tmp_path: Path) -> None:
