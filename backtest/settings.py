@@ -52,6 +52,9 @@ def quantity_text(value: float, unit: str) -> str:
         return duration_text(round(value))
     if is_share(unit):
         return f"{value * 100:.6g}%"
+    if unit == "USD" and abs(value) >= 1e6:
+        scale, letter = (1e9, "bn") if abs(value) >= 1e9 else (1e6, "M")
+        return f"{value / scale:.6g}{letter} USD"
     number = f"{value:.6g}" if value % 1 else f"{value:,.0f}"
     return f"{number} {unit}".strip()
 

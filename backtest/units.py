@@ -138,11 +138,11 @@ def iso_utc(ms: int) -> str:
 
 
 def duration_text(ms: int) -> str:
-    """Format a span as the largest unit that divides it: ``1h``, ``90s``, ``3d``."""
+    """Format a span as the largest unit that divides it: ``1h``, ``90s``, ``3d``, ``0s``."""
     for unit in ("d", "h", "min", "s"):
         if ms and ms % _DURATIONS_MS[unit] == 0:
             return f"{ms // _DURATIONS_MS[unit]}{unit}"
-    return f"{ms}ms"
+    return f"{ms}ms" if ms else "0s"
 
 
 def years(ms: float) -> float:

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest.metrics import METRICS
 from backtest.result import format_metric
-from backtest.units import duration_text, iso_utc
-from remargin.terminal import number, short, write_facts, write_line, write_table
+from backtest.units import MS_PER_HOUR, duration_text, iso_utc
+from remargin.terminal import number, short, write_facts, write_line, write_remarks, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from backtest.book import AccountBook
     from backtest.result import ReplayResult
     from backtest.tape import MarketTape
     from experiments.run import Inputs, PolicyComparison, TrackedStudy
 
-LABEL_WIDTH = 30
+LABEL_WIDTH = 22
+VALUE_WIDTH = 16
 SHORT_ID = 8
 _HEADLINES = (
     "capital_efficiency",
@@ -70,20 +70,6 @@ def book_line(book: AccountBook) -> str:
     return f"{accounts} {kind} accounts · {orders} orders · {short(book.digest)}"
 
 
-def policy_line(identity: Mapping[str, Any]) -> str:
-    """Say which policy it is: its name and its settings with their units."""
-    from experiments.report.units import policy_units
-    from experiments.report.wording import flatten, setting_text
-
-    units = policy_units(identity)
-    settings = [
-        f"{key} {setting_text(value, units.get(key, ''))}"
-        for key, value in flatten(identity).items()
-        if key not in {"policy", "version"} and value not in (None, "none")
-    ]
-    return f"{identity['policy']} ({', '.join(settings)})" if settings else str(identity["policy"])
-
-
 def show_inputs(inputs: Inputs, *, hidden: bool = False) -> None:
     """Write what is replayed: the tape and the book, one line each."""
     if not hidden:
@@ -94,12 +80,15 @@ def show_replay(result: ReplayResult) -> None:
     """Write the headline metrics, the worst hour and the ledger."""
     write_line()
     for key in _HEADLINES:
-        _metric(key, result.metrics[key], _aside(key, result.metrics))
-    ((ts, asset, move),) = result.worst_hours(1) or [(0, "", 0.0)]
-    _line("worst hour", f"{iso_utc(ts)}  {move:+.1%}  {asset}")
+        _line(_label(key), amount(key, result.metrics[key]), _aside(key, result))
+    for ts, asset, move in result.worst_hours(1):
+        hourly = np.all(np.diff(result.ts) == MS_PER_HOUR)
+        name = "worst hour" if hourly else "worst tick"
+        _line(name, f"{100 * move:+.1f} %", f"{asset} {iso_utc(ts)}")
     _line("ledger", f"balanced to {result.metrics['ledger_imbalance_usd']:.2f} USD")
-    for note in result.notes:
-        write_line(f"  note: {note}")
+    if result.notes:
+        write_line()
+    write_remarks(result.notes)
 
 
 def show_study(tracked: TrackedStudy) -> None:
@@ -122,17 +111,16 @@ def show_study(tracked: TrackedStudy) -> None:
                 f"            {dimension.path} = {dimension.text(chosen.values[dimension.path])}"
             )
     write_line()
-    rows = []
+    rows: list[tuple[str, ...]] = [("", "current", "proposed", "current", "proposed")]
     for key in _HEADLINES:
         pairs = (study.incumbent, study.proposed)
         cells = [
-            format_metric(key, getattr(pair, window).metrics[key])
+            amount(key, getattr(pair, window).metrics[key])
             for window in ("search", "holdout")
             for pair in pairs
         ]
         rows.append((_label(key), *cells))
-    header = ("", "search: current", "proposed", "hold-out: current", "proposed")
-    write_table(header, rows, right="lrrrr")
+    write_table(("", "search", "", "hold-out", ""), rows, right="lrrrr")
 
 
 def study_record(tracked: TrackedStudy) -> dict[str, Any]:
@@ -162,15 +150,17 @@ def show_comparison(comparison: PolicyComparison) -> None:
         rows.append(
             (
                 _label(key),
-                format_metric(key, paired.current.value),
-                format_metric(key, paired.proposed.value),
-                format_metric(key, difference.value),
-                f"{format_metric(key, difference.low)} to {format_metric(key, difference.high)}",
-                "" if paired.detectable else "no detectable difference",
+                amount(key, paired.current.value),
+                amount(key, paired.proposed.value),
+                amount(key, difference.value),
+                _interval(amount(key, difference.low), amount(key, difference.high)),
+                "" if paired.detectable else "*",
             )
         )
     interval = f"{comparison.comparison.level:.0%} interval"
     write_table(("", "current", "proposed", "difference", interval, ""), rows, right="lrrrr")
+    write_line()
+    write_remarks(["no detectable difference: zero lies within the interval"], "*")
 
 
 def run_line(run_id: str, *commands: str) -> str:
@@ -179,12 +169,22 @@ def run_line(run_id: str, *commands: str) -> str:
     return f"  run {name}" + "".join(f" · remargin {command} {name}" for command in commands)
 
 
-def _metric(key: str, value: float, aside: str) -> None:
-    _line(_label(key), f"{format_metric(key, value):<16}{aside}".rstrip())
+def amount(key: str, value: float) -> str:
+    """Write a metric with its unit, large sums of money short: ``1.31 M USD``."""
+    if METRICS[key].unit == "USD" and abs(value) >= 1e6:
+        scale, letter = (1e9, "bn") if abs(value) >= 1e9 else (1e6, "M")
+        return f"{value / scale:,.2f} {letter} USD"
+    return format_metric(key, value)
 
 
-def _line(label: str, text: str) -> None:
-    write_line(f"  {label:<{LABEL_WIDTH}}{text}")
+def _interval(low: str, high: str) -> str:
+    """Write the unit of both ends once where they share it."""
+    (low_number, *low_unit), (_, *unit) = low.split(" "), high.split(" ")
+    return f"{low_number if low_unit == unit else low} to {high}"
+
+
+def _line(label: str, text: str, aside: str = "") -> None:
+    write_line(f"  {label:<{LABEL_WIDTH}}{text:<{VALUE_WIDTH}}{aside}".rstrip())
 
 
 def _label(key: str) -> str:
@@ -193,17 +193,17 @@ def _label(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _aside(key: str, metrics: Mapping[str, float]) -> str:
+def _aside(key: str, result: ReplayResult) -> str:
+    def told(name: str) -> str:
+        return amount(name, result.metrics[name])
+
+    recovery = duration_text(result.venue.recovery_window)
     asides = {
-        "capital_efficiency": "open notional per locked collateral, "
-        + format_metric("locked_collateral_usd", metrics["locked_collateral_usd"]),
-        "gross_bad_debt_usd": "fund paid "
-        + format_metric("insurance_drawdown_usd", metrics["insurance_drawdown_usd"]),
-        "residual_bad_debt_bps": "of mean open interest, "
-        + format_metric("open_notional_usd", metrics["open_notional_usd"]),
-        "liquidations": format_metric("false_liquidation_share", metrics["false_liquidation_share"])
-        + " false: price back within the recovery window",
-        "coverage": f"{format_metric('breaches', metrics['breaches'])} breaches",
+        "capital_efficiency": f"of {told('locked_collateral_usd')} locked collateral",
+        "gross_bad_debt_usd": f"of which the fund paid {told('insurance_drawdown_usd')}",
+        "residual_bad_debt_bps": f"of {told('open_notional_usd')} mean open interest",
+        "liquidations": f"{told('false_liquidation_share')} false: price back within {recovery}",
+        "coverage": f"{told('breaches')} breaches",
     }
     return asides.get(key, "")
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     Advance = Callable[[int, int], None]
 
 LABEL_WIDTH = 10
+NARROWEST_COLUMN = 12
+"""A table that is too wide breaks its longest texts, but no column gets narrower than this."""
+WIDTH_OF_A_PIPE = 100
 
 
 def write_line(text: str = "") -> None:
@@ -55,13 +61,40 @@ def plain(value: Any) -> Any:
 
 
 def write_facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Write label and text in two columns."""
+    """Write label and text in two columns, the text broken at words."""
     for label, text in rows:
-        write_line(f"  {label:<{LABEL_WIDTH}}{text}")
+        for line in _labelled(label, text):
+            write_line(line)
+
+
+def write_remarks(remarks: Iterable[str], label: str = "note") -> None:
+    """Write sentences that belong to a result without being one, dimmed and broken at words."""
+    dim = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    before, after = ("\x1b[2m", "\x1b[0m") if dim else ("", "")
+    for remark in remarks:
+        for line in _labelled(label, remark):
+            write_line(before + line + after)
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    margin = " " * (LABEL_WIDTH + 2)
+    return textwrap.wrap(
+        text,
+        max(screen_width(), LABEL_WIDTH + 40),
+        initial_indent=f"  {label:<{LABEL_WIDTH}}",
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def screen_width() -> int:
+    """Return how many columns a line may have."""
+    return shutil.get_terminal_size((WIDTH_OF_A_PIPE, 24)).columns
 
 
 def write_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
-    """Write an aligned table.
+    """Write an aligned table, cells broken at words where the screen is too narrow for it.
 
     Parameters
     ----------
@@ -74,12 +107,37 @@ def write_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: str
     """
     table = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[k]) for row in table) for k in range(len(header))]
+    words = [max(_longest_word(row[k]) for row in table) for k in range(len(header))]
+    _narrow(widths, words, screen_width() - 2 * len(widths))
     for row in table:
-        cells = [
-            cell.rjust(width) if right[k : k + 1] == "r" else cell.ljust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        write_line("  " + "  ".join(cells).rstrip())
+        broken = [_broken(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for line in range(max(len(lines) for lines in broken)):
+            cells = []
+            for k, (lines, width) in enumerate(zip(broken, widths, strict=True)):
+                cell = lines[line] if line < len(lines) else ""
+                cells.append(cell.rjust(width) if right[k : k + 1] == "r" else cell.ljust(width))
+            write_line("  " + "  ".join(cells).rstrip())
+
+
+def _narrow(widths: list[int], words: list[int], room: int) -> None:
+    """Take from the widest column, again and again, until the table fits; no word is broken."""
+    while sum(widths) > room:
+        spare = [k for k, width in enumerate(widths) if width > max(words[k], NARROWEST_COLUMN)]
+        if not spare:
+            return
+        widths[max(spare, key=widths.__getitem__)] -= 1
+
+
+def _longest_word(cell: str) -> int:
+    indent = len(cell) - len(cell.lstrip())
+    return indent + max((len(word) for word in cell.split()), default=0)
+
+
+def _broken(cell: str, width: int) -> list[str]:
+    if len(cell) <= width:
+        return [cell]
+    indent = " " * (len(cell) - len(cell.lstrip()))
+    return textwrap.wrap(cell, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def short(digest: str) -> str:
@@ -120,13 +178,13 @@ def progress(
         ``advance(done, total)``, to be called as often as is convenient.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True)
     columns = (
         TextColumn(f"  {label:<{LABEL_WIDTH - 1}}"),
         BarColumn(38, complete_style="green", finished_style="green"),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[rate]}"),
     )
     started = time.monotonic()
@@ -137,13 +195,14 @@ def progress(
         # Rich would move results to standard error, where a pipe does not see them.
         redirect_stdout=sys.stdout.isatty(),
     ) as bar:
-        task = bar.add_task(label, total=None, rate="")
+        task = bar.add_task(label, total=None, count="", rate="")
 
         def advance(done: int, total: int) -> None:
             seconds = time.monotonic() - started
             speed = per_step * done / seconds if seconds > 0 else 0.0
             rate = f"· {speed / 1e6:.1f} M {rate_of}/s" if rate_of else ""
-            bar.update(task, completed=done, total=total, rate=rate)
+            count = f"{done:,}/{total:,}"
+            bar.update(task, completed=done, total=total, count=count, rate=rate)
 
         yield advance
 

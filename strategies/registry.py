@@ -159,7 +159,7 @@ def _knobs_of(model: BaseModel, path: str) -> Iterator[KnobInfo]:
         if low is None or high is None or not isinstance(value, int | float):
             continue
         unit = unit_of(info)
-        plain = unit if unit == TIME or is_share(unit) else ""
+        plain = "" if unit not in (TIME, "USD") and not is_share(unit) else unit
         yield KnobInfo(
             path + field,
             quantity_text(value, plain),

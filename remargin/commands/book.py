@@ -8,8 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from remargin.commands.options import Config, Json, Store
-from remargin.terminal import number, status, write_facts, write_json, write_line, write_table
+from remargin.terminal import (
+    number,
+    status,
+    write_facts,
+    write_json,
+    write_line,
+    write_remarks,
+    write_table,
+)
 
+GIVEN = "given"
+OPENINGS = "openings: "
 app = typer.Typer(help="Account books: who trades what, when.", no_args_is_help=True)
 
 
@@ -44,6 +54,13 @@ def describe(config: Config, store: Store = None, json: Json = False) -> None:
         write_json([row._asdict() for row in fit.rows()])
         return
     write_facts([("book", show.book_line(book))])
+    sources: dict[str, str] = {"": "", GIVEN: GIVEN}
+    missed = {row.name for row in fit.misses()}
+    opened = {row.name: row.achieved for row in fit.rows() if row.name.startswith(OPENINGS)}
+    facts = [row for row in fit.rows() if row.name not in opened]
+    for row in facts:
+        sources.setdefault(row.source, f"[{len(sources) - 1}]")
+    write_line()
     write_table(
         ("", "target", "achieved", "unit", "source"),
         (
@@ -52,14 +69,18 @@ def describe(config: Config, store: Store = None, json: Json = False) -> None:
                 "" if row.target is None else number(row.target),
                 number(row.achieved),
                 row.unit,
-                row.source,
+                f"missed {sources[row.source]}" if row.name in missed else sources[row.source],
             )
-            for row in fit.rows()
+            for row in facts
         ),
         right="lrr",
     )
-    for row in fit.misses():
-        write_line(f"  missed: {row.name}")
+    write_line()
+    mix = (f"{name.removeprefix(OPENINGS)} {share:.1%}" for name, share in opened.items())
+    write_remarks([", ".join(mix)], "openings")
+    for source, mark in sources.items():
+        if mark.startswith("["):
+            write_remarks([source], mark)
 
 
 def _book(config: Path, store: Path | None, hidden: bool) -> tuple[Any, Any, Any]:

@@ -15,6 +15,7 @@ from remargin.terminal import (
     write_facts,
     write_json,
     write_line,
+    write_remarks,
     write_table,
 )
 
@@ -103,21 +104,21 @@ def status_(store: Store = None, json: Json = False) -> None:
         write_json(rows)
         return
     write_table(
-        ("feed", "exchange", "market", "from", "to", "rows", "gaps", "sha256"),
+        ("feed", "market", "from", "to", "rows", "gaps", "sha256"),
         (
             (
                 row.feed,
-                row.exchange,
-                row.market,
-                iso_utc(row.start_ms),
-                iso_utc(row.end_ms),
+                f"{row.exchange} {row.market}",
+                # What an exchange lists has no span of its own.
+                iso_utc(row.start_ms)[:10] if row.start_ms else "",
+                iso_utc(row.end_ms)[:10] if row.start_ms else "",
                 number(row.rows),
                 str(row.gaps),
                 short(row.sha256),
             )
             for row in rows
         ),
-        right="lllllrr",
+        right="llllrr",
     )
 
 
@@ -134,8 +135,7 @@ def tape(config: Config, store: Store = None, json: Json = False) -> None:
         write_json(tape_record(built))
         return
     write_facts([("tape", tape_line(built)), ("digest", built.digest)])
-    for note in built.notes:
-        write_line(f"  note      {note}")
+    write_remarks(built.notes)
 
 
 def _show_reports(reports: list[Any], as_json: bool) -> None:

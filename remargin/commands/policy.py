@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from remargin.commands.options import Json
 from remargin.terminal import write_json, write_line, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from strategies.registry import KnobInfo
 
 app = typer.Typer(help="Margin policies and their knobs.", no_args_is_help=True)
 
@@ -37,8 +42,18 @@ def show(
         write_json(rows)
         return
     write_line(f"  {name}")
-    write_table(
-        ("knob", "default", "from", "to", "unit", "meaning"),
-        ((k.name, k.default, k.low, k.high, k.unit, k.doc) for k in rows),
-        right="lrrr",
-    )
+    write_line()
+    write_table(("knob", "default", "from", "to", "unit", "meaning"), _by_part(rows), right="lrrr")
+
+
+def _by_part(rows: list[KnobInfo]) -> Iterator[tuple[str, ...]]:
+    """Put the policy's own knobs first, then those of each part below the part's path."""
+    parts = dict.fromkeys(row.name.rpartition(".")[0] for row in rows)
+    for part in sorted(parts, key=bool):
+        if part:
+            yield (f"{part}:", "", "", "", "", "")
+        for row in rows:
+            above, _, own = row.name.rpartition(".")
+            if above == part:
+                name = f"  {own}" if part else own
+                yield (name, row.default, row.low, row.high, row.unit, row.doc)

@@ -22,6 +22,7 @@ def replay(
     from experiments.config import load_config
     from experiments.run import Role, inputs_of, run_replay
     from remargin import show
+    from remargin.policy_text import policy_line
 
     study = load_config(config)
     role: Role = "incumbent" if incumbent else "candidate"
@@ -30,7 +31,7 @@ def replay(
         inputs = inputs_of(study, store)
     show.show_inputs(inputs, hidden=json)
     if not json:
-        write_facts([("policy", show.policy_line(policy.identity()))])
+        write_facts([("policy", policy_line(policy))])
     with progress(
         "replay", hidden=json, rate_of="account-ticks", per_step=len(inputs.book)
     ) as advance:

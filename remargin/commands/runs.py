@@ -12,6 +12,7 @@ from remargin.commands.study import Workers
 from remargin.terminal import progress, write_json, write_line, write_table
 
 DIFFERS = 1
+FINISHED = "FINISHED"
 
 
 def runs(
@@ -30,14 +31,13 @@ def runs(
         write_line("  no runs yet; start with `remargin replay CONFIG` or `remargin demo`")
         return
     write_table(
-        ("run_id", "started (UTC)", "kind", "status", "name"),
+        ("run_id", "started (UTC)", "kind", "name"),
         (
             (
                 record.run_id,
                 iso_utc(record.started_ms // 60_000 * 60_000),
                 record.kind,
-                record.status.lower(),
-                record.name,
+                record.name if record.status == FINISHED else f"{record.status}: {record.name}",
             )
             for record in records
         ),

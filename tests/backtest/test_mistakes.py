@@ -53,8 +53,8 @@ MISTAKES = [
     ),
     (
         {"fund": "5bn"},
-        "venue.fund: 5bn is above the highest allowed value, 1,000,000,000 USD. "
-        "Did you mean 500,000,000 USD?",
+        "venue.fund: 5bn is above the highest allowed value, 1bn USD. "
+        "Did you mean 500M USD?",
     ),
     ({"mode": "ful"}, "venue.mode: 'ful' is not a choice. Did you mean 'full'?"),
     (

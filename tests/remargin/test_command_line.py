@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from remargin.__main__ import main
-from remargin.terminal import number, plain, short, write_table
+from remargin.policy_text import policy_line
+from remargin.show import amount
+from remargin.terminal import number, plain, short, write_remarks, write_table
+from strategies.registry import load_policy
 
 COMMANDS = (
     "data", "book", "policy", "replay", "optimize", "compare", "report", "runs", "reproduce",
@@ -108,6 +111,76 @@ def test_a_table_aligns_numbers_on_the_right(capsys: pytest.CaptureFixture[str])
         "  candles  31,973",
         "  funding       9",
     ]
+
+
+def test_a_table_that_is_too_wide_breaks_texts_at_words_and_keeps_its_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    row = ("binanceusdm", "12", "how far back returns count in the estimate")
+    write_table(("exchange", "rows", "meaning"), [row], right="lr")
+    assert capsys.readouterr().out.splitlines() == [
+        "  exchange     rows  meaning",
+        "  binanceusdm    12  how far back",
+        "                     returns count in",
+        "                     the estimate",
+    ]
+
+
+def test_a_remark_hangs_under_its_label_and_a_pipe_gets_no_colour(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "52")
+    write_remarks(["funding is unknown in two stretches, and held at zero."])
+    assert capsys.readouterr().out.splitlines() == [
+        "  note      funding is unknown in two stretches, and",
+        "            held at zero.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        ({"policy": "fixed"}, "fixed (rate 5%)"),
+        (
+            {
+                "policy": "volatility",
+                "multiplier": 4,
+                "horizon": "1h",
+                "estimator": {"ewma": {"halflife": "5d"}},
+                "update": {"keeper": {"threshold": "5%", "latency": "30s"}},
+                "addons": ["concentration"],
+            },
+            "volatility (ewma 5d, multiplier 4 sigmas) · with concentration · keeper 5%",
+        ),
+        (
+            {"policy": "fixed", "rates": {"BTC": "4%", "ETH": "6%"}, "maintenance_ratio": "60%"},
+            "fixed (rate 5%, rates for BTC ETH, maintenance ratio 60%)",
+        ),
+        ({"policy": "scenario", "tails": []}, "scenario (fixed 16%, no tails)"),
+    ],
+)
+def test_a_policy_is_told_in_one_line_by_what_differs(spec: dict[str, object], line: str) -> None:
+    assert policy_line(load_policy(spec)) == line
+
+
+def test_a_policy_with_many_settings_still_fits_in_its_line() -> None:
+    chosen = load_policy("preset:paradex-portfolio")
+    assert len(policy_line(chosen, 60)) <= 60
+    assert policy_line(chosen, 60).endswith("…)")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("gross_bad_debt_usd", 1_314_159.0, "1.31 M USD"),
+        ("gross_bad_debt_usd", -2.5e9, "-2.50 bn USD"),
+        ("gross_bad_debt_usd", 91_342.0, "91,342 USD"),
+        ("coverage", 0.9956, "99.56 %"),
+    ],
+)
+def test_large_sums_are_written_short(key: str, value: float, text: str) -> None:
+    assert amount(key, value) == text
 
 
 @pytest.mark.parametrize(
