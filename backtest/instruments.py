@@ -121,8 +121,9 @@ class InstrumentTable:
 
     def _refuse(self, bad: np.ndarray, name: str) -> None:
         for i in np.flatnonzero(bad)[:1]:
+            value = getattr(self, name)[i].item()
             raise DataError(
-                f"instrument {self.symbols[i]}: {name} {getattr(self, name)[i].item()} is not valid; "
+                f"instrument {self.symbols[i]}: {name} {value} is not valid; "
                 f"it must be {_MUST_BE[name]}."
             )
 

@@ -18,8 +18,15 @@ Params = dict[str, str]
 QUOTE = "USDT"
 PERPETUAL_EXPIRY_MS = 4_133_404_800_000
 INTERVALS_MS = {
-    "5m": 300_000, "15m": 900_000, "30m": 1_800_000, "1h": MS_PER_HOUR, "2h": 2 * MS_PER_HOUR,
-    "4h": 4 * MS_PER_HOUR, "6h": 6 * MS_PER_HOUR, "8h": 8 * MS_PER_HOUR, "12h": 12 * MS_PER_HOUR,
+    "5m": 300_000,
+    "15m": 900_000,
+    "30m": 1_800_000,
+    "1h": MS_PER_HOUR,
+    "2h": 2 * MS_PER_HOUR,
+    "4h": 4 * MS_PER_HOUR,
+    "6h": 6 * MS_PER_HOUR,
+    "8h": 8 * MS_PER_HOUR,
+    "12h": 12 * MS_PER_HOUR,
     "1d": MS_PER_DAY,
 }
 BOOK_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
@@ -77,8 +84,12 @@ class BinanceApi:
             "serverTime": now_ms,
             "futuresType": "U_MARGINED",
             "rateLimits": [
-                {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1,
-                 "limit": 2400}
+                {
+                    "rateLimitType": "REQUEST_WEIGHT",
+                    "interval": "MINUTE",
+                    "intervalNum": 1,
+                    "limit": 2400,
+                }
             ],
             "exchangeFilters": [],
             "assets": [{"asset": QUOTE, "marginAvailable": True, "autoAssetExchange": "-10000"}],
@@ -109,12 +120,24 @@ class BinanceApi:
             "liquidationFee": "0.012500",
             "marketTakeBound": "0.05",
             "filters": [
-                {"filterType": "PRICE_FILTER", "minPrice": f"{tick:g}", "maxPrice": "4529764",
-                 "tickSize": f"{tick:g}"},
-                {"filterType": "LOT_SIZE", "minQty": "0.001", "maxQty": "1000",
-                 "stepSize": "0.001"},
-                {"filterType": "MARKET_LOT_SIZE", "minQty": "0.001", "maxQty": "120",
-                 "stepSize": "0.001"},
+                {
+                    "filterType": "PRICE_FILTER",
+                    "minPrice": f"{tick:g}",
+                    "maxPrice": "4529764",
+                    "tickSize": f"{tick:g}",
+                },
+                {
+                    "filterType": "LOT_SIZE",
+                    "minQty": "0.001",
+                    "maxQty": "1000",
+                    "stepSize": "0.001",
+                },
+                {
+                    "filterType": "MARKET_LOT_SIZE",
+                    "minQty": "0.001",
+                    "maxQty": "120",
+                    "stepSize": "0.001",
+                },
                 {"filterType": "MIN_NOTIONAL", "notional": "100"},
             ],
             "orderTypes": ["LIMIT", "MARKET", "STOP"],

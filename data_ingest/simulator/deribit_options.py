@@ -37,9 +37,7 @@ class OptionDesk:
     def instruments(self, now_ms: int, expired: bool) -> list[dict[str, Any]]:
         """Return the options listed by ``now_ms``: those alive, or those that have expired."""
         listing, asset = self.listing, self.listing.asset
-        rows = (
-            np.flatnonzero(listing.expiry_ms <= now_ms) if expired else listing.alive(now_ms)
-        )
+        rows = np.flatnonzero(listing.expiry_ms <= now_ms) if expired else listing.alive(now_ms)
         return [
             {
                 "instrument_name": listing.names[row],
@@ -113,8 +111,7 @@ class OptionDesk:
                 "high": high or None,
                 "price_change": None,
             }
-            for row, forward, mark, iv, bid, ask, held, volume, volume_usd, last, low, high
-            in columns
+            for row, forward, mark, iv, bid, ask, held, volume, volume_usd, last, low, high in columns
         ]
 
     def ticker(self, option: int, now_ms: int) -> dict[str, Any]:

@@ -100,8 +100,13 @@ class PerpetualDesk:
     def summary(self, now_ms: int) -> dict[str, Any]:
         """Return the row of `get_book_summary_by_currency`."""
         ticker = self.ticker(now_ms)
-        kept = ("mark_price", "open_interest", "funding_8h", "current_funding",
-                "estimated_delivery_price")
+        kept = (
+            "mark_price",
+            "open_interest",
+            "funding_8h",
+            "current_funding",
+            "estimated_delivery_price",
+        )
         return {
             "instrument_name": self.name,
             "base_currency": self._asset,

@@ -88,9 +88,7 @@ class SimulatedMarket:
         self.parameters = parameters or MarketParameters()
         self.crises = draw_crises(self.parameters)
         self._jump_draws = JumpDraws(self.parameters)
-        self.assets = {
-            asset.name: self._asset_path(asset) for asset in self.parameters.assets
-        }
+        self.assets = {asset.name: self._asset_path(asset) for asset in self.parameters.assets}
 
     def point(self, at_ms: int) -> int:
         """Return the last point known at a time, inside the span."""
@@ -179,8 +177,11 @@ class SimulatedMarket:
         price_shock, variance_shock = self._shocks(asset)
         price_jumps, variance_jumps = self._jump_draws.of(asset)
         regime = mean_reverting(
-            parameters, f"{asset.name}/regime", steps + 1,
-            model.regime_half_life_days * MS_PER_DAY, model.regime_deviation,
+            parameters,
+            f"{asset.name}/regime",
+            steps + 1,
+            model.regime_half_life_days * MS_PER_DAY,
+            model.regime_deviation,
         )
         # exp(-s^2/2) keeps the mean of the slow factor at one.
         resting = model.base_variance * np.exp(regime - 0.5 * model.regime_deviation**2)
@@ -248,8 +249,11 @@ class SimulatedMarket:
         parameters, rule = self.parameters, self.parameters.liquidity
         label, steps = f"{exchange}/{asset.name}", self.parameters.steps
         premium = mean_reverting(
-            parameters, f"{label}/premium", steps + 1,
-            rule.premium_half_life_hours * MS_PER_HOUR, rule.premium_deviation,
+            parameters,
+            f"{label}/premium",
+            steps + 1,
+            rule.premium_half_life_hours * MS_PER_HOUR,
+            rule.premium_deviation,
         ) + rule.premium_per_daily_return * trailing_return(log_index, STEPS_PER_DAY)
         bounce = stream(parameters.seed, label, "bounce").standard_normal(steps + 1) * 2e-5
         step_variance = variance[:-1] * parameters.step_days / 365.0
@@ -270,14 +274,17 @@ class SimulatedMarket:
         )
         return VenuePath(
             trade=candles(trade, step_variance, draws, tick),
-            mark=candles(
-                log_index + follow(premium, MS_PER_HOUR / 2), step_variance, draws, 0.01
-            ),
+            mark=candles(log_index + follow(premium, MS_PER_HOUR / 2), step_variance, draws, 0.01),
             premium=premium,
-            volume_usd=share * asset.daily_volume_usd / STEPS_PER_DAY
-            * season * move ** (0.5 * rule.volume_elasticity)
+            volume_usd=share
+            * asset.daily_volume_usd
+            / STEPS_PER_DAY
+            * season
+            * move ** (0.5 * rule.volume_elasticity)
             * np.exp(volume_noise - 0.5 * rule.volume_deviation**2),
-            depth_usd=share * asset.depth_usd * crisis.thinning
+            depth_usd=share
+            * asset.depth_usd
+            * crisis.thinning
             * np.minimum(2.0, (variance / typical) ** rule.depth_elasticity)
             * np.exp(depth_noise),
         )

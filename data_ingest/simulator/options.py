@@ -132,7 +132,9 @@ class OptionListing:
         alive = (self.listed_ms[option] <= ts_ms) & (self.expiry_ms[option] > ts_ms + MS_PER_HOUR)
         option, ts_ms, is_buy, shift = option[alive], ts_ms[alive], is_buy[alive], shift[alive]
         strike, expiry_ms, is_call = (
-            self.strike[option], self.expiry_ms[option], self.is_call[option],
+            self.strike[option],
+            self.expiry_ms[option],
+            self.is_call[option],
         )
         forward = self.surface.forward_usd(ts_ms, expiry_ms)
         root_years = np.sqrt((expiry_ms - ts_ms) / MS_PER_YEAR)
@@ -238,6 +240,4 @@ def _round_step(step: float) -> float:
 @lru_cache(maxsize=1)
 def _no_trades() -> OptionTrades:
     whole, real = np.empty(0, np.int64), np.empty(0)
-    return OptionTrades(
-        whole, whole, whole, real, real, real, real, real, np.empty(0, np.bool_)
-    )
+    return OptionTrades(whole, whole, whole, real, real, real, real, real, np.empty(0, np.bool_))

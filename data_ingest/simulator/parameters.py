@@ -158,9 +158,7 @@ class CrisisParameters(_Parameters):
     variance_jump: Range = _parameter(
         (0.8, 1.6), "annual variance added over the waves", "1/year", CHOICE
     )
-    depth_factor: Range = _parameter(
-        (0.1, 0.3), "depth left at the worst", "ratio", CHOICE
-    )
+    depth_factor: Range = _parameter((0.1, 0.3), "depth left at the worst", "ratio", CHOICE)
 
 
 class LiquidityParameters(_Parameters):
@@ -217,9 +215,7 @@ class SurfaceParameters(_Parameters):
     curvature: float = _parameter(
         0.99, "SSVI eta with phi = eta / sqrt(theta)", "ratio", CHAIN_2026, gt=0, le=1.4
     )
-    annual_carry: float = _parameter(
-        0.06, "forward over index in a flat market", "1/year", CHOICE
-    )
+    annual_carry: float = _parameter(0.06, "forward over index in a flat market", "1/year", CHOICE)
     carry_per_weekly_return: float = _parameter(
         0.35, "carry added per unit of trailing 7 day log return", "ratio", CHOICE
     )
@@ -232,8 +228,12 @@ class SurfaceParameters(_Parameters):
         3, "last-Friday expiries listed", "-", EXCHANGE_RULE, ge=0, le=12
     )
     quarterly_expiries: int = _parameter(
-        3, "March, June, September, December", "-", "Deribit lists four; one fewer keeps it small",
-        ge=0, le=8,
+        3,
+        "March, June, September, December",
+        "-",
+        "Deribit lists four; one fewer keeps it small",
+        ge=0,
+        le=8,
     )
     strike_range: float = _parameter(
         2.5, "listed strikes within so many deviations of spot", "deviations", CHOICE, gt=0

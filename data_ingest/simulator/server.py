@@ -176,9 +176,7 @@ class ExchangeSimulator:
             error = {"code": refusal.code, "message": refusal.message, "data": refusal.data}
             return 400, {**envelope, "error": error}
 
-    def _answer_binance(
-        self, path: str, params: dict[str, str], now_ms: int
-    ) -> tuple[int, Any]:
+    def _answer_binance(self, path: str, params: dict[str, str], now_ms: int) -> tuple[int, Any]:
         try:
             return 200, self.binance.call(path, params, now_ms)
         except BinanceError as refusal:
@@ -284,9 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
             broken = {"empty": b"", "html": b"<html>busy</html>", "malformed": body[:-1]}
             self._send(200, broken[fault])
 
-    def _send(
-        self, status: int, body: bytes, retry: bool = False, cut: int | None = None
-    ) -> None:
+    def _send(self, status: int, body: bytes, retry: bool = False, cut: int | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

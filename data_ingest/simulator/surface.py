@@ -93,9 +93,9 @@ class VolatilitySurface:
         model = market.parameters.volatility
         self._reversion_per_year = 365.0 * model.reversion_per_day
         mean = model.jump_mean + model.jump_per_variance_jump * model.variance_jump_mean
-        spread = model.jump_deviation**2 + (
-            model.jump_per_variance_jump * model.variance_jump_mean
-        ) ** 2
+        spread = (
+            model.jump_deviation**2 + (model.jump_per_variance_jump * model.variance_jump_mean) ** 2
+        )
         self._jump_variance = (
             365.0 * model.jumps_per_day * (mean**2 + spread)
         ) * self._path.parameters.variance_scale
@@ -162,9 +162,7 @@ class VolatilitySurface:
         theta = self.atm_variance(at_ms, years)
         distance = np.log(strike / self.forward_usd(at_ms, expiry_ms)) / np.sqrt(theta)
         stress = self._path.stress[self._points(at_ms)]
-        return np.asarray(
-            self._rule.half_spread_vol * (1 + 0.5 * distance**2) * (1 + 2.0 * stress)
-        )
+        return np.asarray(self._rule.half_spread_vol * (1 + 0.5 * distance**2) * (1 + 2.0 * stress))
 
     def greeks(
         self,

@@ -53,8 +53,7 @@ MISTAKES = [
     ),
     (
         {"fund": "5bn"},
-        "venue.fund: 5bn is above the highest allowed value, 1bn USD. "
-        "Did you mean 500M USD?",
+        "venue.fund: 5bn is above the highest allowed value, 1bn USD. Did you mean 500M USD?",
     ),
     ({"mode": "ful"}, "venue.mode: 'ful' is not a choice. Did you mean 'full'?"),
     (
