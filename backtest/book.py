@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from backtest.errors import BookError, nearest
-from backtest.tape import array_digest
+from backtest.tape import array_digest, arrays_of
 from backtest.units import iso_utc
 
 if TYPE_CHECKING:
@@ -184,12 +184,7 @@ class AccountBook:
     @cached_property
     def digest(self) -> str:
         """Sha256 of everything a replay can read."""
-        arrays = [
-            (f.name, getattr(self, f.name))
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), np.ndarray)
-        ]
-        return array_digest(arrays, self.mode, *self.assets, *self.symbols)
+        return array_digest(arrays_of(self), self.mode, *self.assets, *self.symbols)
 
     def tape_rows(self, tape: MarketTape) -> np.ndarray:
         """Map the book's instruments to the tape's.

@@ -36,6 +36,12 @@ def array_digest(arrays: list[tuple[str, np.ndarray]], *labels: str) -> str:
     return digest.hexdigest()
 
 
+def arrays_of(held: Any) -> list[tuple[str, np.ndarray]]:
+    """List name and array of each field of a dataclass that holds one, in declaration order."""
+    values = [(f.name, getattr(held, f.name)) for f in fields(held)]
+    return [(name, value) for name, value in values if isinstance(value, np.ndarray)]
+
+
 @dataclass(frozen=True)
 class DataSource:
     """Where one feed of a tape came from, for the report's data inventory."""
@@ -166,13 +172,8 @@ class MarketTape:
     @cached_property
     def digest(self) -> str:
         """Sha256 of everything a replay can read; notes and sources are not part of it."""
-        arrays = [
-            (f.name, getattr(self, f.name))
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), np.ndarray)
-        ]
-        arrays += [(f"instruments.{name}", array) for name, array in self.instruments.arrays()]
-        return array_digest(arrays, *self.assets, *self.instruments.symbols)
+        table = [(f"instruments.{name}", array) for name, array in self.instruments.arrays()]
+        return array_digest(arrays_of(self) + table, *self.assets, *self.instruments.symbols)
 
     def upto(self, now_ms: int) -> MarketTape:
         """Return the part of the tape that the venue could know at an instant.
