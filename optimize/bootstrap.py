@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from backtest.result import ReplayResult
 
 SHORTEST_BLOCK_DAYS = 2
+FEWEST_DAYS = 8
+"""With fewer days every resample is nearly the sample, and any difference would look certain."""
+ROUNDING = 1e-9
+"""Days that differ by a smaller share differ by the order of additions, not by the policy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class PairedInterval:
     metric
         Key of `backtest.metrics.METRICS`.
     current, proposed, difference
-        ``difference`` is proposed minus current, on the same resampled days.
+        ``difference`` is proposed minus current, on the same resampled days. Bounds are NaN
+        where there were fewer than `FEWEST_DAYS` days to draw from.
     """
 
     metric: str
@@ -99,7 +104,8 @@ def compare_paired(
     """
     if not np.array_equal(current.ts, proposed.ts):
         raise DataError("a paired comparison needs two replays over the same rows of one tape.")
-    days = [daily_sums(result) for result in (current, proposed)]
+    before_days, after_days = daily_sums(current), daily_sums(proposed)
+    days = [before_days, _without_rounding(before_days, after_days)]
     count = len(days[0]["hours"])
     block = block_length(days[0], days[1])
     draws = draw_days(count, block, resamples, seed)
@@ -110,6 +116,8 @@ def compare_paired(
     for key in resampled[0]:
         a, b = (result.metrics[key] for result in (current, proposed))
         before, after = (np.broadcast_to(values[key], (resamples,)) for values in resampled)
+        if count < FEWEST_DAYS:
+            before, after = np.full((2, resamples), np.nan)
         intervals[key] = PairedInterval(
             metric=key,
             current=_interval(a, before, level),
@@ -129,7 +137,7 @@ def block_length(current: dict[str, np.ndarray], proposed: dict[str, np.ndarray]
 
     longest = float(SHORTEST_BLOCK_DAYS)
     days = len(current["hours"])
-    if days < 8:
+    if days < FEWEST_DAYS:
         return SHORTEST_BLOCK_DAYS
     for key, values in current.items():
         difference = proposed[key] - values
@@ -153,6 +161,16 @@ def draw_days(days: int, block_days: int, resamples: int, seed: int) -> np.ndarr
     )
     drawn = [data[0][0] for data in bootstrap.bootstrap(resamples)]
     return np.asarray(drawn, dtype=np.int64)
+
+
+def _without_rounding(
+    before: dict[str, np.ndarray], after: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Let days that are equal but for rounding be equal: paired, it would look like an effect."""
+    return {
+        key: np.where(np.isclose(values, before[key], rtol=ROUNDING, atol=0.0), before[key], values)
+        for key, values in after.items()
+    }
 
 
 def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from backtest.metrics import METRICS
 from experiments.report import tables
 from experiments.report.blocks import Decision
-from experiments.report.effects import LABELS, Effect, headline_keys, worst_case
-from experiments.report.wording import amount, interval, money, signed, zero_of
+from experiments.report.effects import EVENT_SUMS, LABELS, Effect, headline_keys, worst_case
+from experiments.report.episodes import CRISIS_MOVE
+from experiments.report.wording import amount, interval, money, percent, signed, zero_of
+from optimize.bootstrap import FEWEST_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +37,10 @@ def decision(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Effect]
     worse = [key for key in keys if unseen[key].judgement == "worse"]
     if worse:
         reasons.append(f"The proposal is worse on {_names(worse)}.")
+    elif report.holdout.comparison.days < FEWEST_DAYS:
+        reasons.append(
+            f"A hold-out window of fewer than {FEWEST_DAYS} days cannot tell an effect from luck."
+        )
     else:
         reasons.append(
             f"Of the {len(keys)} headline metrics the proposal is detectably worse on none."
@@ -63,7 +70,11 @@ def _objective_sentence(effect: Effect) -> str:
     if effect.judgement == "no interval":
         return f"{label}: {signed(effect.difference, unit)}, without an interval."
     if effect.unseen:
-        return f"{label}: {effect.judgement}; under either policy {zero_of(effect.days, 'days')}."
+        event = "a breach" if EVENT_SUMS[effect.key] == "breaches" else "any"
+        return (
+            f"{label}: {effect.judgement}; under either policy there was {event} on "
+            f"{zero_of(effect.days, 'days')}."
+        )
     return (
         f"{label}: {effect.judgement} ({signed(effect.difference, unit)}, 95 % interval "
         f"{interval(effect.low, effect.high, unit)})."
@@ -72,7 +83,10 @@ def _objective_sentence(effect: Effect) -> str:
 
 def _crisis_sentence(verdict: Verdict) -> str:
     if verdict.crises == 0:
-        return "The hold-out window holds no crisis to judge by."
+        return (
+            f"The hold-out window holds no crisis to judge by: no 24-hour move of "
+            f"{percent(CRISIS_MOVE)} or more among its largest, and no bad debt in them."
+        )
     if not verdict.crises_worse:
         return (
             f"It lost materially more in 0 of {verdict.crises} held-out crises; so few crises "
@@ -101,9 +115,10 @@ def _dissent(report: ReportInput, worse: Sequence[str], unseen: Mapping[str, Eff
         )
     what = {"gross_bad_debt_usd": "left bad debt of", "liquidated_notional_usd": "liquidated"}
     window = "hold-out" if case.held_out else "search"
+    known = math.isfinite(case.move)
+    move = f"{case.asset} {tables.signed_move(case.move)} within 24 hours, " if known else ""
     return (
-        f"On {case.day} ({case.asset} {tables.signed_move(case.move)} within 24 hours, "
-        f"{window} window) the proposal {what[case.key]} {money(case.proposed_usd)}, the current "
-        f"policy {money(case.current_usd)}. It did worse by this measure on "
-        f"{case.worse_days:,} of {case.days:,} days."
+        f"On {case.day} ({move}{window} window) the proposal {what[case.key]} "
+        f"{money(case.proposed_usd)}, the current policy {money(case.current_usd)}. "
+        f"It did worse by this measure on {case.worse_days:,} of {case.days:,} days."
     )

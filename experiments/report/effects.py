@@ -10,11 +10,12 @@ import numpy as np
 
 from backtest.metrics import METRICS, daily_sums
 from backtest.units import MS_PER_DAY, iso_utc
-from experiments.report.episodes import crisis_list, daily_moves, outcome
+from experiments.report.episodes import CRISIS_MOVE, crisis_list, daily_moves, outcome
 from experiments.report.verdict import CrisisLoss, Judgement, Verdict, grade, judge
 
 if TYPE_CHECKING:
     from experiments.report.inputs import Pair, ReportInput
+    from optimize.goal import Goal
 
 LABELS = {
     "capital_efficiency": ("Capital efficiency", "open notional ÷ locked collateral"),
@@ -101,12 +102,19 @@ class Effect:
         return self.current_days == 0 and self.proposed_days == 0
 
 
-def effects(pair: Pair) -> dict[str, Effect]:
-    """Return the effect on every metric, in the order of `METRICS`."""
+def effects(pair: Pair, goal: Goal | None = None) -> dict[str, Effect]:
+    """Return the effect on every metric, in the order of `METRICS`.
+
+    An objective of the goal is better in the direction in which it was driven, also where the
+    metric by itself is neither good nor bad.
+    """
+    better = {key: metric.better for key, metric in METRICS.items()}
+    for objective in goal.objectives if goal else ():
+        better[objective.metric] = "higher" if objective.maximise else "lower"
     current_days = daily_sums(pair.current)
     proposed_days = daily_sums(pair.proposed)
     found = {}
-    for key, metric in METRICS.items():
+    for key in METRICS:
         paired = pair.comparison.intervals.get(key)
         low, high = (
             (paired.difference.low, paired.difference.high) if paired else (math.nan, math.nan)
@@ -118,7 +126,7 @@ def effects(pair: Pair) -> dict[str, Effect]:
             proposed=pair.proposed.metrics[key],
             low=low,
             high=high,
-            judgement=judge(low, high, metric.better),
+            judgement=judge(low, high, better[key]),
             current_days=int((current_days[event] > 0).sum()) if event else None,
             proposed_days=int((proposed_days[event] > 0).sum()) if event else None,
             days=len(current_days["hours"]),
@@ -140,14 +148,9 @@ def reach_verdict(report: ReportInput, holdout: dict[str, Effect]) -> Verdict:
         if episode.held_out:
             current = outcome(report.holdout.current, episode)
             proposed = outcome(report.holdout.proposed, episode)
-            crises.append(
-                CrisisLoss(
-                    episode.label,
-                    current.gross_bad_debt_usd,
-                    proposed.gross_bad_debt_usd,
-                    current.open_notional_usd,
-                )
-            )
+            losses = (current.gross_bad_debt_usd, proposed.gross_bad_debt_usd)
+            if abs(episode.move) >= CRISIS_MOVE or any(losses):
+                crises.append(CrisisLoss(episode.label, *losses, current.open_notional_usd))
     metrics = report.holdout.proposed.metrics
     return grade(
         {o.metric: holdout[o.metric].judgement for o in report.goal.objectives},
@@ -172,7 +175,8 @@ class WorstDay:
     current_usd, proposed_usd
         Sums of the day.
     asset, move
-        The index that moved most over any 24 hours that end on the day, and its move.
+        The index that moved most over any 24 hours that end on the day, and its move; NaN on a
+        window's first day, before which it holds no price.
     worse_days, days
         On how many days of the window the proposal had more of it, of how many.
     held_out
@@ -201,8 +205,8 @@ def worst_day(pair: Pair, key: str, *, held_out: bool) -> WorstDay | None:
     ts = pair.current.ts
     day = np.unique(ts // MS_PER_DAY)[at]
     moves, _ = daily_moves(ts, pair.current.index)
-    of_day = np.nan_to_num(moves[ts // MS_PER_DAY == day])
-    row, asset = np.unravel_index(np.abs(of_day).argmax(), of_day.shape)
+    of_day = moves[ts // MS_PER_DAY == day]
+    row, asset = np.unravel_index(np.abs(np.nan_to_num(of_day)).argmax(), of_day.shape)
     return WorstDay(
         key=key,
         day=iso_utc(int(day) * MS_PER_DAY)[:10],

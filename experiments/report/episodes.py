@@ -28,6 +28,8 @@ AFTERMATH_MS = MS_PER_DAY
 rebound that was larger are one crisis."""
 SEPARATION_MS = LEAD_MS + SPAN_MS + AFTERMATH_MS
 """Two moves closer than this are one episode, so that no loss is counted in two."""
+CRISIS_MOVE = 0.10
+"""A smaller move in which neither policy lost anything is listed, but judges nothing."""
 SPAN_SLACK_MS = 6 * MS_PER_HOUR
 """A 24-hour move may be read over a longer step of the tape, but not much longer."""
 

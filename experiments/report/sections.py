@@ -13,9 +13,10 @@ from experiments.report.assumptions import assumptions, untested
 from experiments.report.blocks import Code, Document, Points, Section
 from experiments.report.decision import decision
 from experiments.report.effects import LABELS, Effect, effects, reach_verdict
-from experiments.report.episodes import crisis_list
+from experiments.report.episodes import CRISIS_MOVE, crisis_list
 from experiments.report.verdict import MATERIAL_BPS, REVERSAL
 from experiments.report.wording import percent, signed
+from optimize.bootstrap import FEWEST_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ def build_document(report: ReportInput) -> tuple[Document, Verdict]:
     verdict : Verdict
         The grade and its reasons.
     """
-    unseen, seen = effects(report.holdout), effects(report.search)
+    unseen, seen = (effects(pair, report.goal) for pair in (report.holdout, report.search))
     verdict = reach_verdict(report, unseen)
     episodes = crisis_list(report.search.current, report.holdout.current)
     document = Document(
@@ -117,7 +118,8 @@ def _uncertainty(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Eff
         "with a simulated market or synthetic accounts, or worse in fewer than half of the "
         f"held-out crises and by at most {percent(REVERSAL)} in each. C: nothing detectable out "
         "of sample, or no crisis to judge by. D: worse on an objective or in gross bad debt, a "
-        "limit broken, a crisis reversed, or half of them worse. A crisis counts as worse from "
+        "limit broken, a crisis reversed, or half of them worse. A crisis is a 24-hour move of "
+        f"{percent(CRISIS_MOVE)} or more, or one with bad debt, and counts as worse from "
         f"{MATERIAL_BPS:g} bp of open notional in extra bad debt. Only A and B are worded as a "
         "recommendation."
     )
@@ -139,7 +141,9 @@ def _uncertainty(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Eff
         "uncertainty",
         "How sure this is",
         (
-            f"The intervals come from {bootstrap.resamples:,} paired resamples of "
+            f"There are no intervals: fewer than {FEWEST_DAYS} days are too few to resample."
+            if bootstrap.days < FEWEST_DAYS
+            else f"The intervals come from {bootstrap.resamples:,} paired resamples of "
             f"{bootstrap.days:,} hold-out days in blocks of {bootstrap.block_days:.1f} days on "
             f"average, at a level of {percent(bootstrap.level)}. They cover the luck of which days "
             "were seen. They do not cover the model, the accounts, or a regime that the window "

@@ -93,7 +93,9 @@ def _effect(effect: Effect) -> tuple[Cell, Cell]:
     plain = unit == "share" or text[0].isdigit()
     change = Cell(text, "" if plain else relative(effect.difference, effect.current))
     if effect.judgement == "no interval":
-        return change, Cell("no interval", "an extreme of one path", "quiet")
+        additive = METRICS[effect.key].additive
+        why = f"{effect.days:,} days are too few" if additive else "an extreme of one path"
+        return change, Cell("no interval", why, "quiet")
     if effect.unseen:
         return change, Cell("nothing to resample", effect.judgement, "quiet")
     return change, Cell(

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,13 +14,14 @@ from backtest.errors import RunError
 from backtest.metrics import METRICS
 from backtest.result import MarginPath
 from backtest.tape import DataSource
-from experiments.report import ReportInput, write_report
-from experiments.report.effects import ALWAYS_HEADLINE, EVENT_SUMS, LABELS
+from experiments.report import Pair, ReportInput, write_report
+from experiments.report.effects import ALWAYS_HEADLINE, EVENT_SUMS, LABELS, effects
 from experiments.report.inputs import MANIFEST_KEYS
 from experiments.report.sections import build_document
 from experiments.report.write import render
+from optimize.bootstrap import compare_paired
 from optimize.goal import make_goal
-from tests.experiments.report_cases import make_input
+from tests.experiments.report_cases import CURRENT, HOLDOUT, PROPOSED, make_input, make_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +128,7 @@ def test_a_worse_proposal_gets_a_report_that_says_so(worse: ReportInput, tmp_pat
         assert "Do not recommend the change on this evidence, grade D." in files[name]
         assert "Recommend the change" not in files[name]
         assert "The proposal is worse on capital efficiency." in files[name]
-        assert "lost more in 1 of 3 held-out crises: FTX collapse." in files[name]
+        assert "lost more in 1 of 1 held-out crises: FTX collapse." in files[name]
     verdict = json.loads(files["report.json"])["verdict"]
     assert verdict["recommended"] is False
     assert verdict["harms"] == ["capital_efficiency"]
@@ -361,6 +362,40 @@ def test_windows_too_short_for_a_day_are_reported_without_crises(tmp_path: Path)
     assert verdict.crises == 0
     assert not verdict.recommended
     assert "Neither window is long enough" in render("report.md.j2", document)
+
+
+def test_a_calm_hold_out_recommends_nothing_however_clear_the_gain(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"crash": "2022-11-08", "size": -0.001, "liquidated_usd": 0.0}
+    wide = make_result(HOLDOUT, CURRENT, margin=0.06, **common)
+    narrow = make_result(HOLDOUT, PROPOSED, margin=0.05, **common)
+    pair = Pair(wide, narrow, compare_paired(wide, narrow, 11, resamples=300))
+    report = make_input(holdout=pair)
+    verdict = json.loads(written(report, tmp_path)["report.json"])["verdict"]
+    assert verdict["gains"] == ["capital_efficiency"]
+    assert (verdict["grade"], verdict["crises"]) == ("C", 0)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "no 24-hour move of 10\u202f% or more" in text
+
+
+def test_a_hold_out_of_a_few_days_has_no_intervals_and_recommends_nothing(tmp_path: Path) -> None:
+    report = make_input()
+    current, proposed = (
+        first_hours(result, 24 * 5) for result in (report.holdout.current, report.holdout.proposed)
+    )
+    pair = Pair(current, proposed, compare_paired(current, proposed, 11, resamples=50))
+    text = written(replace(report, holdout=pair), tmp_path)["report.md"]
+    assert "Do not recommend" in text
+    assert "5 days are too few" in text
+    assert "There are no intervals" in text
+    assert "detectably worse on none" not in text
+
+
+def test_a_metric_that_was_minimised_is_better_when_it_is_less(better: ReportInput) -> None:
+    goal = make_goal([], "margin_to_notional", {}, "subject_to")
+    effect = effects(better.holdout, goal)["margin_to_notional"]
+    assert effect.high < 0.0
+    assert effect.judgement == "better"
+    assert effects(better.holdout)["margin_to_notional"].judgement == "neither good nor bad"
 
 
 def test_markdown_tables_are_whole(better: ReportInput, tmp_path: Path) -> None:

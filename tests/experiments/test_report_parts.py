@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from backtest.units import MS_PER_HOUR
 from backtest.venue import VenueRules
+from experiments.report import Pair
 from experiments.report.blocks import Cell, Table
 from experiments.report.canvas import buckets
 from experiments.report.effects import effects, worst_day
@@ -25,6 +26,7 @@ from experiments.report.episodes import (
     outcome,
 )
 from experiments.report.figures import MarginData, margin_path
+from experiments.report.sections import build_document
 from experiments.report.units import model_units
 from experiments.report.verdict import CrisisLoss, grade, judge
 from experiments.report.wording import (
@@ -39,6 +41,7 @@ from experiments.report.wording import (
     signed,
     zero_of,
 )
+from optimize.bootstrap import compare_paired
 from tests.experiments.report_cases import HOLDOUT, PROPOSED, SEARCH, make_input, make_result
 
 numbers = st.floats(-1e12, 1e12)
@@ -240,6 +243,24 @@ def test_the_worst_day_is_the_one_with_the_largest_excess() -> None:
     assert found is not None
     assert (found.day, found.proposed_usd, found.current_usd) == ("2022-11-08", 1.3e6, 2.1e5)
     assert worst_day(make_input().holdout, "gross_bad_debt_usd", held_out=True) is None
+
+
+def test_a_worst_day_before_any_known_move_is_told_without_one() -> None:
+    report = make_input()
+    series = dict(report.holdout.proposed.series)
+    series["gross_bad_debt_usd"] = series["gross_bad_debt_usd"].copy()
+    series["gross_bad_debt_usd"][3] = 9e6
+    proposed = replace(report.holdout.proposed, series=series, metrics={})
+    pair = Pair(
+        report.holdout.current,
+        proposed,
+        compare_paired(report.holdout.current, proposed, 11, resamples=50),
+    )
+    found = worst_day(pair, "gross_bad_debt_usd", held_out=True)
+    assert found is not None
+    assert math.isnan(found.move)
+    document, _ = build_document(make_input(holdout=pair))
+    assert document.decision.dissent.startswith("On 2022-10-01 (hold-out window) the proposal left")
 
 
 def test_effects_keep_the_difference_of_the_metrics() -> None:

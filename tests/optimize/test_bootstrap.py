@@ -9,7 +9,7 @@ from backtest.result import LIQUIDATION_DTYPE, MarginPath, ReplayResult
 from backtest.seeds import stream
 from backtest.units import MS_PER_HOUR
 from backtest.venue import VenueRules
-from optimize.bootstrap import block_length, compare_paired, draw_days
+from optimize.bootstrap import FEWEST_DAYS, block_length, compare_paired, draw_days
 
 START_MS = 1_704_067_200_000
 LEVELS = (
@@ -68,6 +68,30 @@ def test_equal_results_show_no_detectable_difference() -> None:
     paired = compare_paired(made_up(), made_up(), seed=1, resamples=100)
     assert not any(interval.detectable for interval in paired.intervals.values())
     assert paired.block_days == 2
+
+
+def test_the_order_of_additions_is_not_taken_for_an_effect_of_the_policy() -> None:
+    # Two policies that ask for the same margin by other arithmetic differ in the last digits,
+    # every day in the same direction.
+    paired = compare_paired(made_up(), made_up(collateral=1 + 4e-15), seed=1, resamples=100)
+    found = paired.intervals["capital_efficiency"]
+    assert found.current.value != found.proposed.value
+    assert not any(interval.detectable for interval in paired.intervals.values())
+    assert paired.block_days == 2
+
+
+def test_a_real_difference_of_a_thousandth_of_a_percent_is_kept() -> None:
+    paired = compare_paired(made_up(), made_up(collateral=1 - 1e-5), seed=1, resamples=100)
+    assert paired.intervals["capital_efficiency"].detectable
+
+
+@pytest.mark.parametrize("days", [1, 2, FEWEST_DAYS - 1])
+def test_a_few_days_give_no_interval_instead_of_a_certain_one(days: int) -> None:
+    paired = compare_paired(made_up(days), made_up(days, collateral=0.8), seed=1, resamples=50)
+    found = paired.intervals["capital_efficiency"]
+    assert np.isnan([found.difference.low, found.difference.high]).all()
+    assert not found.detectable
+    assert found.difference.value == pytest.approx(1.25)
 
 
 def test_noise_is_not_taken_for_a_difference() -> None:
