@@ -29,14 +29,7 @@ _MARGIN = ("initial", "maintenance", "loss")
 def save_result(result: ReplayResult, folder: Path, name: str = "replay") -> None:
     """Write ``NAME.npz`` and ``NAME.json`` into a folder, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {
-        "ts": result.ts,
-        "interval_ms": result.interval_ms,
-        "index": result.index,
-        "liquidation_log": result.liquidation_log,
-        **{f"margin.{key}": getattr(result.margin, key) for key in _MARGIN},
-        **{f"series.{key}": values for key, values in result.series.items()},
-    }
+    arrays: dict[str, Any] = result_arrays(result)
     np.savez_compressed(folder / f"{name}.npz", **arrays)
     _write_json(
         folder / f"{name}.json",
@@ -54,6 +47,18 @@ def save_result(result: ReplayResult, folder: Path, name: str = "replay") -> Non
             "metrics": result.metrics,
         },
     )
+
+
+def result_arrays(result: ReplayResult) -> dict[str, np.ndarray]:
+    """Return every array of a replay by the name it is stored under."""
+    return {
+        "ts": result.ts,
+        "interval_ms": result.interval_ms,
+        "index": result.index,
+        "liquidation_log": result.liquidation_log,
+        **{f"margin.{key}": getattr(result.margin, key) for key in _MARGIN},
+        **{f"series.{key}": values for key, values in result.series.items()},
+    }
 
 
 def load_result(folder: Path, name: str = "replay") -> ReplayResult:

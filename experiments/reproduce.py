@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import RunError
-from experiments.archive import load_study
+from backtest.tape import array_digest
+from experiments.archive import load_result, load_study, result_arrays
 from experiments.config import config_from
 from experiments.run import (
     Inputs,
@@ -24,6 +25,7 @@ from optimize.study import run_study
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from backtest.result import ReplayResult
     from experiments.config import RunConfig
     from experiments.manifest import Manifest
     from experiments.track import Tracker
@@ -119,8 +121,9 @@ def _steps(
     recorded = _recorded_numbers(folder)
     if manifest.kind == "replay":
         role: Role = "incumbent" if manifest.options.get("role") == "incumbent" else "candidate"
-        now: Mapping[str, float] = replay_role(config, role, inputs, progress).metrics
-        yield from _numbers(recorded, now)
+        result = replay_role(config, role, inputs, progress)
+        yield from _numbers(recorded, result.metrics)
+        yield from _stored("replay", load_result(folder), result)
         return
     if manifest.kind != "study":
         raise RunError(f"a run of kind {manifest.kind!r} cannot be repeated by itself.")
@@ -128,13 +131,19 @@ def _steps(
     again = run_study(problem, workers=workers or os.cpu_count() or 1, progress=progress)
     yield from _numbers(recorded, study_numbers(again))
     before = load_study(folder)
+    for who in ("incumbent", "proposed"):
+        for window in ("search", "holdout"):
+            stored, repeated = (getattr(getattr(study, who), window) for study in (before, again))
+            yield from _stored(f"{who}-{window}", stored, repeated)
     yield "number of trials", len(before.trials), len(again.trials)
     for old, new in zip(before.rows(), again.rows(), strict=True):
         for key in ("state", "feasible", "on_front", "role"):
             yield f"{key} of trial {old['trial']}", old[key], new[key]
-        for group in ("params", "metrics"):
-            for key, value in old[group].items():
-                yield f"{key} of trial {old['trial']}", value, new[group].get(key)
+        for group in ("params", "metrics", "holdout"):
+            judged, again_judged = old[group] or {}, new[group] or {}
+            yield f"{group} of trial {old['trial']}", sorted(judged), sorted(again_judged)
+            for key, value in judged.items():
+                yield f"{group}.{key} of trial {old['trial']}", value, again_judged[key]
     yield "proposal", before.proposal, again.proposal
 
 
@@ -143,6 +152,18 @@ def _numbers(
 ) -> Iterator[tuple[str, Any, Any]]:
     for key, value in before.items():
         yield key, value, now.get(key)
+
+
+def _stored(name: str, before: ReplayResult, now: ReplayResult) -> Iterator[tuple[str, Any, Any]]:
+    """Compare a stored replay, which the report is made of, arrays by their digest."""
+    yield f"policy in {name}.json", before.policy, now.policy
+    yield f"venue in {name}.json", before.venue, now.venue
+    for key, number in before.metrics.items():
+        yield f"{key} in {name}.json", number, now.metrics.get(key)
+    arrays = result_arrays(now)
+    for key, array in result_arrays(before).items():
+        old, new = array_digest([(key, array)]), array_digest([(key, arrays[key])])
+        yield f"{key} in {name}.npz", old, new
 
 
 def _recorded_numbers(folder: Path) -> dict[str, float]:

@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from backtest.errors import RunError
@@ -74,6 +77,48 @@ def test_a_changed_number_is_named_with_both_values(tracker: Tracker, replay_id:
     assert not again.matches
     assert str(again).startswith("DIFFERS")
     assert f"coverage was {number + 1e-15!r}, is {number!r}" in str(again)
+
+
+@pytest.mark.parametrize("name", ["incumbent-holdout", "proposed-search"])
+def test_a_changed_number_that_the_report_reads_is_seen(
+    tracker: Tracker, study_id: str, name: str
+) -> None:
+    put_back = tampered(
+        tracker, study_id, f"{name}.json", lambda r: r["metrics"].update(coverage=1.25)
+    )
+    try:
+        again = reproduce(study_id, tracker, inputs=small_study.inputs())
+    finally:
+        put_back()
+    assert f"coverage in {name}.json was 1.25" in str(again)
+
+
+def test_a_changed_series_that_the_report_draws_is_seen(tracker: Tracker, replay_id: str) -> None:
+    path = tracker.artifacts(replay_id) / "replay.npz"
+    before = path.read_bytes()
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays["series.fund_usd"][-1] += 1.0
+    np.savez_compressed(path, **arrays)
+    try:
+        again = reproduce(replay_id, tracker, inputs=small_study.inputs())
+    finally:
+        path.write_bytes(before)
+    assert "series.fund_usd in replay.npz was" in str(again)
+
+
+def test_a_changed_hold_out_figure_of_any_trial_is_seen(tracker: Tracker, study_id: str) -> None:
+    path = tracker.artifacts(study_id) / "trials.parquet"
+    before = path.read_bytes()
+    rows = pq.read_table(path).to_pylist()
+    judged = next(row for row in rows if row["holdout.coverage"] is not None)
+    judged["holdout.coverage"] = 0.5
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    try:
+        again = reproduce(study_id, tracker, inputs=small_study.inputs())
+    finally:
+        path.write_bytes(before)
+    assert f"holdout.coverage of trial {judged['trial']} was 0.5" in str(again)
 
 
 def test_other_market_data_is_seen_before_anything_is_replayed(
