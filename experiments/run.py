@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -76,7 +77,8 @@ class PolicyComparison:
             cells = "".join(f"{number:>16,.6g}" for number in numbers)
             low, high = paired.difference.low, paired.difference.high
             verdict = "" if paired.detectable else "  no detectable difference"
-            lines.append(f"{key:<28}{cells}   {low:,.6g} to {high:,.6g}{verdict}")
+            ends = "none" if math.isnan(low) else f"{low:,.6g} to {high:,.6g}"
+            lines.append(f"{key:<28}{cells}   {ends}{verdict}")
         return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from backtest.metrics import METRICS
 from backtest.result import format_metric
 from backtest.units import MS_PER_HOUR, duration_text, iso_utc
+from optimize.bootstrap import FEWEST_DAYS
 from remargin.terminal import number, short, write_facts, write_line, write_remarks, write_table
 
 if TYPE_CHECKING:
@@ -145,22 +146,29 @@ def study_record(tracked: TrackedStudy) -> dict[str, Any]:
 def show_comparison(comparison: PolicyComparison) -> None:
     """Write current, proposed and the difference with its interval, one metric a line."""
     rows = []
+    few = comparison.comparison.days < FEWEST_DAYS
     for key, paired in comparison.comparison.intervals.items():
         difference = paired.difference
+        ends = amount(key, difference.low), amount(key, difference.high)
         rows.append(
             (
                 _label(key),
                 amount(key, paired.current.value),
                 amount(key, paired.proposed.value),
                 amount(key, difference.value),
-                _interval(amount(key, difference.low), amount(key, difference.high)),
+                "none" if few else _interval(*ends),
                 "" if paired.detectable else "*",
             )
         )
     interval = f"{comparison.comparison.level:.0%} interval"
     write_table(("", "current", "proposed", "difference", interval, ""), rows, right="lrrrr")
     write_line()
-    write_remarks(["no detectable difference: zero lies within the interval"], "*")
+    why = (
+        f"fewer than {FEWEST_DAYS} days are too few to tell an effect from luck"
+        if few
+        else "zero lies within the interval"
+    )
+    write_remarks([f"no detectable difference: {why}"], "*")
 
 
 def run_line(run_id: str, *commands: str) -> str:
