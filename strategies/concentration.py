@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from strategies.contract import AddOn, Knob, knob
 from strategies.kernels.concentration import concentration
+from strategies.knobs import Knob, knob
+from strategies.layer import AddOn
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape

@@ -13,57 +13,23 @@ Enforcement belongs to the venue.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from backtest.kernels.types import KERNEL_SLOTS
-from backtest.requirement import RequirementLayer, RequirementRule
+from backtest.requirement import RequirementLayer
 from backtest.settings import TIME
-from strategies.choice import Choice, read_choice
+from strategies.addons import ADDONS
+from strategies.choice import read_choice
 from strategies.knobs import Knob, knob, parse_quantity
+from strategies.layer import AddOn, RiskLayer
 from strategies.updates import Continuous, UpdateRule
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
 
 __all__ = ["TIME", "AddOn", "Knob", "MarginPolicy", "RiskLayer", "knob", "parse_quantity"]
-
-
-class RiskLayer(BaseModel, ABC):
-    """What base policies and add-ons share: a config, a path of parameters and a rule."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: ClassVar[str]
-    """How configs call it."""
-    version: ClassVar[str] = "1"
-    """Changes whenever the same config would give other numbers."""
-    requirement: ClassVar[RequirementRule]
-
-    @abstractmethod
-    def signals(self, tape: MarketTape) -> np.ndarray:
-        """Return causal market signals, ``(T, F)``: row ``t`` reads rows ``<= t`` only."""
-
-    @abstractmethod
-    def parameters(self, signals: np.ndarray) -> np.ndarray:
-        """Return what would be posted with no update rule, ``(T, P)``."""
-
-    def constants(self, tape: MarketTape) -> np.ndarray:
-        """Return what the kernel needs beside the parameters; it may not read prices."""
-        return np.empty(0)
-
-
-class AddOn(RiskLayer, Choice):
-    """A layer that asks for more on top of a base policy, configured as ``{name: {knobs}}``."""
-
-
-def _read_addon(value: Any) -> Any:
-    from strategies.registry import addon_classes
-
-    return read_choice("add-on", addon_classes())(value)
 
 
 class MarginPolicy(RiskLayer):
@@ -73,7 +39,7 @@ class MarginPolicy(RiskLayer):
     """Of a class in a user's own file: how it was asked for, and the file's digest."""
 
     update: UpdateRule = Continuous()
-    addons: tuple[Annotated[AddOn, BeforeValidator(_read_addon)], ...] = Field(
+    addons: tuple[Annotated[AddOn, BeforeValidator(read_choice("add-on", ADDONS))], ...] = Field(
         (), max_length=KERNEL_SLOTS - 1
     )
 

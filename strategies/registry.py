@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 from backtest.errors import ConfigError, PolicyError, RemarginError, nearest
 from backtest.mistakes import first_mistake
 from backtest.settings import TIME, bounds_of, is_share, quantity_text, unit_of
+from strategies.addons import ADDONS
 from strategies.choice import Choice
-from strategies.concentration import Concentration
-from strategies.contract import AddOn, MarginPolicy
+from strategies.contract import MarginPolicy
 from strategies.fixed import Fixed
 from strategies.scenario import Scenario
 from strategies.tail import Tail
@@ -48,11 +48,6 @@ class KnobInfo:
     high: str
     unit: str
     doc: str
-
-
-def addon_classes() -> tuple[type[AddOn], ...]:
-    """Return the add-ons that a policy can wear."""
-    return (Concentration,)
 
 
 def names() -> list[str]:
@@ -142,7 +137,7 @@ def knobs(name: str) -> list[KnobInfo]:
     """List every number of a policy or preset, those of its parts by their path."""
     chosen = load_policy(name)
     rows = list(_knobs_of(chosen, ""))
-    for addon in addon_classes():
+    for addon in ADDONS:
         rows += _knobs_of(addon(), f"addons.{addon.name}.")
     return rows
 

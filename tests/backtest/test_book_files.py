@@ -176,7 +176,8 @@ def test_a_bad_table_is_refused_with_file_row_and_field(
 
 def test_a_value_out_of_range_names_the_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "book", "account,wallet,buffer\n0xaa,1,0.5\n0xbb,1,1\n")
-    with pytest.raises(BookError, match=r"book: book buffer of account 0 is 0\.5; it must be at least 1"):
+    said = r"book: book buffer of account 0 is 0\.5; it must be at least 1"
+    with pytest.raises(BookError, match=said):
         load_book(folder)
 
 
