@@ -105,13 +105,13 @@ class OptionDesk:
                 "mid_price": round(0.5 * (bid + ask), 6) if bid else None,
                 "open_interest": held,
                 "volume": volume,
-                "volume_usd": volume_usd,
+                "volume_usd": paid,
                 "last": last or None,
                 "low": low if last else None,
                 "high": high or None,
                 "price_change": None,
             }
-            for row, forward, mark, iv, bid, ask, held, volume, volume_usd, last, low, high in columns
+            for row, forward, mark, iv, bid, ask, held, volume, paid, last, low, high in columns
         ]
 
     def ticker(self, option: int, now_ms: int) -> dict[str, Any]:
