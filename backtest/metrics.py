@@ -222,8 +222,9 @@ def _peak_to_trough(rate: np.ndarray) -> float:
     known = rate[:, ~np.all(np.isnan(rate), axis=0)]
     if known.size == 0:
         return 1.0
-    low = np.nanmin(known, axis=0)
-    return float(np.max(_ratio(np.nanmax(known, axis=0), low, empty=1.0)))
+    low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+    # A margin that falls to nothing has no worst ratio; one that is always nothing never moves.
+    return float(np.max(_ratio(high, low, empty=np.inf), where=high > 0.0, initial=1.0))
 
 
 def _max_rise(rate: np.ndarray, ts: np.ndarray, window_ms: int) -> float:
@@ -239,4 +240,6 @@ def _max_rise(rate: np.ndarray, ts: np.ndarray, window_ms: int) -> float:
                 lows.popleft()
             if column[lows[0]] > 0.0:
                 largest = max(largest, column[t] / column[lows[0]] - 1.0)
+            elif column[t] > 0.0:
+                return float("inf")
     return float(largest)

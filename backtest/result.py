@@ -151,7 +151,7 @@ class ReplayResult:
 def format_metric(key: str, value: float) -> str:
     """Format a metric with its unit: ``6.8x``, ``0.42 bp``, ``99.21 %``, ``1,204``."""
     unit = METRICS[key].unit
-    if np.isnan(value):
+    if not np.isfinite(value):
         return "not defined"
     if unit == "x":
         return f"{value:,.2f}x"

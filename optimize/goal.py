@@ -62,7 +62,7 @@ class Goal:
     def is_defined(self, metrics: Mapping[str, float]) -> bool:
         """Tell whether a replay has a number for everything that is judged."""
         judged = (*self.values(metrics), *self.violations(metrics).values())
-        return not any(math.isnan(number) for number in judged)
+        return all(map(math.isfinite, judged))
 
     def dominates(self, a: Sequence[float], b: Sequence[float]) -> bool:
         """Tell whether ``a`` is nowhere worse than ``b`` and somewhere better."""

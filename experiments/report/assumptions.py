@@ -77,8 +77,8 @@ def assumptions(report: ReportInput) -> list[Assumption]:
         ),
         Assumption(
             "Coverage is judged on a small perpetual position, long and short, of each asset over "
-            f"{duration_text(venue.margin_period)}; add-ons for size or concentration do not show "
-            "in it.",
+            f"{duration_text(venue.margin_period)}, or until the first row of the tape after that; "
+            "add-ons for size or concentration do not show in it.",
             "the policy without such add-ons",
         ),
         Assumption(

@@ -141,6 +141,20 @@ def test_margin_rise_looks_back_one_day_and_no_further():
     assert metrics["max_margin_rise_1d"] == pytest.approx(0.2)
 
 
+def test_a_margin_that_falls_to_nothing_is_not_the_steadiest_of_all():
+    result = hand_made_result(72)
+    rate = np.full((72, 1, 2), 0.10)
+    rate[20:30] = 0.0
+    margin = MarginPath(rate, rate, result.margin.loss)
+    metrics = compute_metrics(replace(result, margin=margin, metrics={}))
+    assert metrics["peak_to_trough_margin"] == np.inf
+    assert metrics["max_margin_rise_1d"] == np.inf
+    never = MarginPath(0.0 * rate, 0.0 * rate, result.margin.loss)
+    metrics = compute_metrics(replace(result, margin=never, metrics={}))
+    assert metrics["peak_to_trough_margin"] == 1.0
+    assert metrics["max_margin_rise_1d"] == 0.0
+
+
 def test_a_liquidation_is_false_only_if_the_price_comes_back_in_time():
     tape = make_tape(rows=80, assets=("BTC",), options=False, inverse=False)
     path = np.full((80, 1), 100.0)

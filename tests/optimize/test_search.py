@@ -104,11 +104,12 @@ def test_limits_decide_feasibility_and_pull_the_search(unbroken: tuple[Trial, ..
     assert sum(feasible[40:]) > sum(feasible[:40])
 
 
-def test_a_metric_without_a_number_is_recorded_and_never_feasible() -> None:
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_metric_without_a_number_is_recorded_and_never_feasible(number: float) -> None:
     def holed(values: Any) -> dict[str, float]:
         found = metrics(values)
         if values and float(values["candidate.multiplier"]) > 5:
-            found["capital_efficiency"] = float("nan")
+            found["capital_efficiency"] = number
         return found
 
     trials = run(holed)
