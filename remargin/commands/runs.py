@@ -52,6 +52,7 @@ def report(
             help="Folder to write to; reports/RUN in the workspace by default.", metavar="DIR"
         ),
     ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Print report.pdf too.")] = False,
     json: Json = False,
 ) -> None:
     """Write the report of a study: report.html, report.md and report.json."""
@@ -63,10 +64,17 @@ def report(
     record = tracker.find_run(run)
     folder = out or Workspace.default().home / "reports" / record.run_id[:8]
     page = write_report(stored_report(record, tracker.artifacts(record.run_id)), folder)
+    written = {"html": page, "markdown": page.with_suffix(".md")}
+    if pdf:
+        from experiments.report.pdf import write_pdf
+
+        written["pdf"] = write_pdf(page)
     if json:
-        write_json({"html": page, "markdown": page.with_suffix(".md")})
+        write_json(written)
         return
     write_line(f"  report    {page}")
+    if pdf:
+        write_line(f"  on paper  {written['pdf']}")
 
 
 def reproduce(run: Run, store: Store = None, workers: Workers = None, json: Json = False) -> None:
