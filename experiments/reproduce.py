@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from backtest.errors import RunError
 from backtest.tape import array_digest
 from experiments.archive import load_result, load_study, result_arrays
 from experiments.config import config_from
+from experiments.manifest import package_versions, source_hash
 from experiments.run import (
     Inputs,
     Role,
@@ -43,11 +45,15 @@ class Reproduction:
         How many values were compared, the first that differs included.
     difference
         What differs first, as a sentence; None if nothing does.
+    changed
+        What is not as it was when the run was made, whether or not a number shows it: ``code``,
+        ``python`` or the name of a package.
     """
 
     run_id: str
     checked: int
     difference: str | None = None
+    changed: tuple[str, ...] = ()
 
     @property
     def matches(self) -> bool:
@@ -56,9 +62,10 @@ class Reproduction:
 
     def __str__(self) -> str:
         """Say MATCH or DIFFERS, and what was compared."""
+        since = f"; changed since the run: {', '.join(self.changed)}" if self.changed else ""
         if self.matches:
-            return f"MATCH  run {self.run_id[:8]}: {self.checked:,} values equal to the bit"
-        return f"DIFFERS  run {self.run_id[:8]}: {self.difference}"
+            return f"MATCH  run {self.run_id[:8]}: {self.checked:,} values equal to the bit{since}"
+        return f"DIFFERS  run {self.run_id[:8]}: {self.difference}{since}"
 
 
 def reproduce(
@@ -97,13 +104,21 @@ def reproduce(
     folder = tracker.artifacts(record.run_id)
     config = config_from(manifest.config, Path(f"manifest of run {record.run_id[:8]}"))
     inputs = inputs or inputs_of(config, store)
+    changed = _changed(manifest)
     checked = 0
     for what, before, now in _steps(manifest, config, inputs, folder, workers, progress):
         checked += 1
         if not _same(before, now):
             said = f"{what} was {_short(before)}, is {_short(now)}"
-            return Reproduction(record.run_id, checked, said)
-    return Reproduction(record.run_id, checked)
+            return Reproduction(record.run_id, checked, said, changed)
+    return Reproduction(record.run_id, checked, None, changed)
+
+
+def _changed(manifest: Manifest) -> tuple[str, ...]:
+    """Name what a run depends on and what is no longer what it was."""
+    then = {"code": manifest.source_hash, "python": manifest.python, **manifest.packages}
+    now = {"code": source_hash(), "python": platform.python_version(), **package_versions()}
+    return tuple(name for name, version in then.items() if now.get(name) != version)
 
 
 def _steps(

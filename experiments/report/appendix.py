@@ -44,7 +44,7 @@ def inventory(report: ReportInput) -> Table:
         (
             Cell("tape", "all feeds on one clock"),
             Cell(", ".join(tape.assets)),
-            Cell(span((report.search.current.window[0], tape.window[1]))),
+            Cell(span(report.span)),
             Cell(f"{len(report.search.current.ts) + len(tape.ts):,}", "search and hold-out rows"),
             Cell(digest_text(tape.tape_digest), tone="number"),
             Cell("simulated market" if report.synthetic_market else "recorded market"),

@@ -147,6 +147,12 @@ class ReportInput:
         return venue.get(path) or self.units.get(path, "")
 
     @property
+    def span(self) -> tuple[int, int]:
+        """From the start of the earlier window to the end of the later one, whichever is which."""
+        windows = [result.window for result in self.results]
+        return min(start for start, _ in windows), max(end for _, end in windows)
+
+    @property
     def short_id(self) -> str:
         """As much of the run's id as a reader needs to name it."""
         return self.run_id[:8]

@@ -158,7 +158,7 @@ def _uncertainty(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Eff
 
 
 def _reproduce(report: ReportInput) -> Section:
-    days = (report.holdout.current.window[1] - report.search.current.window[0]) / MS_PER_DAY
+    start, end = report.span
     return Section(
         "reproduce",
         "How to reproduce",
@@ -166,8 +166,8 @@ def _reproduce(report: ReportInput) -> Section:
             "The same inputs give the same bits. This replays the run and prints MATCH, or DIFFERS "
             "with the first number that does:",
             Code(f"remargin reproduce {report.short_id}"),
-            f"The run spans {days:,.0f} days, from {iso_utc(report.search.current.window[0])} to "
-            f"{iso_utc(report.holdout.current.window[1])} UTC.",
+            f"The run spans {(end - start) / MS_PER_DAY:,.0f} days, from {iso_utc(start)} to "
+            f"{iso_utc(end)} UTC.",
             appendix.reproduction(report),
         ),
     )

@@ -390,6 +390,14 @@ def test_a_hold_out_of_a_few_days_has_no_intervals_and_recommends_nothing(tmp_pa
     assert "detectably worse on none" not in text
 
 
+def test_a_hold_out_before_the_search_spans_the_same_days(better: ReportInput) -> None:
+    report = replace(better, search=better.holdout, holdout=better.search)
+    assert report.span == better.span
+    assert "The run spans 182 days, from 2022-07-01" in render(
+        "report.md.j2", build_document(report)[0]
+    )
+
+
 def test_a_metric_that_was_minimised_is_better_when_it_is_less(better: ReportInput) -> None:
     goal = make_goal([], "margin_to_notional", {}, "subject_to")
     effect = effects(better.holdout, goal)["margin_to_notional"]

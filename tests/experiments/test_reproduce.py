@@ -79,6 +79,21 @@ def test_a_changed_number_is_named_with_both_values(tracker: Tracker, replay_id:
     assert f"coverage was {number + 1e-15!r}, is {number!r}" in str(again)
 
 
+def test_a_match_by_other_code_or_packages_says_so(tracker: Tracker, replay_id: str) -> None:
+    def age(manifest: dict[str, Any]) -> None:
+        manifest["source_hash"] = "0" * 64
+        manifest["packages"]["numpy"] = "1.26"
+
+    put_back = tampered(tracker, replay_id, "manifest.json", age)
+    try:
+        again = reproduce(replay_id, tracker, inputs=small_study.inputs())
+    finally:
+        put_back()
+    assert again.matches
+    assert str(again).endswith("equal to the bit; changed since the run: code, numpy")
+    assert not reproduce(replay_id, tracker, inputs=small_study.inputs()).changed
+
+
 @pytest.mark.parametrize("name", ["incumbent-holdout", "proposed-search"])
 def test_a_changed_number_that_the_report_reads_is_seen(
     tracker: Tracker, study_id: str, name: str
