@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from backtest.reference import replay_reference
 from backtest.replay import replay
 from backtest.venue import VenueRules
+from strategies.kernels.concentration import concentration
 from strategies.kernels.linear_rate import linear_rate, linear_rate_constants
 from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
 from tests.backtest.cases import GROSS, LayeredPolicy, gross_policy, random_book
 from tests.tapes import make_tape
 
-EXAMPLES = int(os.environ.get("REMARGIN_TWIN_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("REMARGIN_TWIN_EXAMPLES", "300"))
 
 SCENARIOS = [
     *[(move, vol, 1.0) for move in (-1.0, -0.5, 0.0, 0.5, 1.0) for vol in (-1, 0, 1)],
@@ -69,6 +70,8 @@ def _policy(name: str, rate: float, assets: int) -> LayeredPolicy:
     linear = (linear_rate, (rate,) * assets, tuple(linear_rate_constants(0.6)))
     if name == "linear_rate":
         return LayeredPolicy((linear,))
+    if name == "linear_rate with an add-on":
+        return LayeredPolicy((linear, (concentration, (0.05, 0.3, 1e4), ())))
     if name == "scenario_grid":
         ranges = (2.0 * rate,) * assets + (0.4, 0.25)
         return LayeredPolicy(
@@ -85,7 +88,7 @@ def _policy(name: str, rate: float, assets: int) -> LayeredPolicy:
 @given(
     tape=tapes,
     venue=venues,
-    policy=st.sampled_from(["gross", "linear_rate", "scenario_grid"]),
+    policy=st.sampled_from(["gross", "linear_rate", "linear_rate with an add-on", "scenario_grid"]),
     rate=st.sampled_from([0.002, 0.05, 0.3]),
     book_seed=st.integers(0, 2**31),
     mode=st.sampled_from(["elastic", "recorded"]),
