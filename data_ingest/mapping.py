@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from backtest.errors import ConfigError, nearest
 from backtest.mistakes import first_mistake
 from backtest.units import DurationMs
+from backtest.yaml_files import read_yaml
 from data_ingest.store import Conflict
 
 _REQUIRED = {
@@ -147,11 +147,7 @@ class ImportMapping(_Frozen):
         """
         if not path.is_file():
             raise ConfigError(f"{path}: there is no such import mapping.")
-        try:
-            written = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            problem = " ".join(str(error).split())
-            raise ConfigError(f"{path}: is not readable as YAML: {problem}.") from None
+        written = read_yaml(path)
         try:
             return cls.model_validate(written)
         except ValidationError as error:

@@ -13,7 +13,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -29,6 +28,7 @@ from backtest.generate import BookSpec
 from backtest.mistakes import first_mistake
 from backtest.units import MS_PER_DAY, parse_utc_ms
 from backtest.venue import VenueRules
+from backtest.yaml_files import read_yaml
 from data_ingest.spec import MarketSpec
 from optimize.goal import Goal, make_goal
 from optimize.space import Dimension, fill, find_dimensions, searchable_knobs
@@ -234,12 +234,7 @@ def load_config(path: str | Path) -> RunConfig:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"{file}: there is no such config file.")
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{file}: is not readable as YAML: {problem}.") from None
-    return config_from(raw, file)
+    return config_from(read_yaml(file), file)
 
 
 def config_from(raw: Any, file: Path) -> RunConfig:
@@ -281,7 +276,7 @@ def canonical_json(value: Any) -> str:
 def _iso(value: Any) -> str:
     if isinstance(value, date | datetime):
         return value.isoformat()
-    raise TypeError(f"a config cannot hold {value!r}")
+    raise ConfigError(f"a config cannot hold {value!r}.")
 
 
 def _refuse_venue_without_today(raw: dict[str, Any], dimension: Dimension) -> None:

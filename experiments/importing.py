@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from backtest.errors import ConfigError
+from backtest.yaml_files import read_yaml
 from data_ingest.mapping import ImportMapping
 from experiments.config import load_config
 from experiments.workspace import Workspace
@@ -67,10 +66,7 @@ def writable_store(given: Path | None, config_store: str | None = None) -> Path:
 def _is_mapping(path: Path) -> bool:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such config file.")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return False  # whoever reads it as a study says what is wrong with it
+    raw = read_yaml(path)
     return isinstance(raw, dict) and "files" in raw
 
 

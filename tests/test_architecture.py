@@ -23,7 +23,7 @@ MAY_IMPORT = {
 GROUND_FLOOR_LIBRARIES = {"numba", "numpy", "pydantic"}
 IMPORTED_WHEN_ASKED = {
     "backtest/book_files.py": {"pyarrow"},  # reads and writes recorded books
-    "backtest/generator/spec.py": {"yaml"},  # reads presets
+    "backtest/yaml_files.py": {"yaml"},
     "backtest/result.py": {"matplotlib"},  # draws, in a notebook
 }
 IMPORTS = (ast.Import, ast.ImportFrom)

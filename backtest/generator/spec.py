@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backtest.errors import ConfigError, nearest
 from backtest.units import DurationMs, Fraction, Usd
+from backtest.yaml_files import read_yaml
 
 PRESET_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "books"
 
@@ -217,16 +218,11 @@ def load_preset(name: str) -> dict[str, Any]:
     ConfigError
         If there is no such preset, or it is not a mapping.
     """
-    import yaml
-
     own_file = name.endswith((".yaml", ".yml"))
     path = Path(name) if own_file else PRESET_FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(f"book.preset: {name!r} does not exist.{nearest(name, preset_names())}")
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({error}).") from None
+    fields = read_yaml(path)
     if not isinstance(fields, dict):
-        raise ConfigError(f"{path}: expected a mapping of book fields, found a {type(fields)}.")
+        raise ConfigError(f"{path}: a preset of a book is a mapping of its fields.")
     return fields
