@@ -84,7 +84,7 @@ class Policy(Protocol):
 def refuse_look_ahead(
     policy: Policy, tape: MarketTape, layers: tuple[RequirementLayer, ...], cuts: int = 2
 ) -> None:
-    """Recompute a policy on truncated tapes and demand the same parameters.
+    """Recompute a policy on truncated tapes and demand the same parameters and constants.
 
     Parameters
     ----------
@@ -98,13 +98,20 @@ def refuse_look_ahead(
     Raises
     ------
     LookAheadError
-        If a parameter posted at an instant changes when the rows after it are hidden.
+        If a parameter posted at an instant, or a constant, changes when the rows after it are
+        hidden.
     """
     for k in range(1, cuts + 1):
         rows = len(tape) * k // (cuts + 1)
         if rows == 0:
             continue
         for whole, part in zip(layers, policy.layers(tape.head(rows)), strict=True):
+            if not np.array_equal(whole.constants, part.constants, equal_nan=True):
+                raise LookAheadError(
+                    f"policy {policy.identity().get('policy')!r}: its constants change when the "
+                    f"market after {iso_utc(int(tape.ts[rows - 1]))} UTC is hidden; what follows "
+                    "the market belongs into its parameters."
+                )
             different = np.any(whole.parameters[:rows] != part.parameters, axis=1)
             if different.any():
                 row = int(np.flatnonzero(different)[0])

@@ -324,6 +324,20 @@ def test_a_policy_that_looks_ahead_is_refused():
         replay(tape, random_book(tape, 1), _Peeking(), VenueRules())
 
 
+class _KnowsTheEnd(_Peeking):
+    """A policy whose constant is the last price that there will ever be."""
+
+    def layers(self, tape: MarketTape) -> tuple[RequirementLayer, ...]:
+        last = tape.index[-1, :1]
+        return (RequirementLayer(GROSS, np.full((len(tape), 1), 0.1), last),)
+
+
+def test_a_policy_whose_constants_read_the_future_is_refused():
+    tape = make_tape(rows=60)
+    with pytest.raises(LookAheadError, match="constants change"):
+        replay(tape, random_book(tape, 1), _KnowsTheEnd(), VenueRules())
+
+
 def test_a_book_with_an_instrument_the_tape_lacks_is_refused_by_name():
     tape = make_tape(rows=10)
     book = random_book(tape, 1)
