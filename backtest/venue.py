@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backtest.units import DurationMs, Fraction, Usd
 
+YARDSTICKS = ("margin_period", "recovery_window")
+"""Rules that change no account: they say how coverage and false liquidations are measured."""
 FULL = 0
 TO_TARGET = 1
 

@@ -21,6 +21,7 @@ import numpy as np
 from backtest.errors import DataError
 from backtest.metrics import METRICS, daily_sums, from_sums
 from backtest.seeds import stream
+from backtest.venue import YARDSTICKS
 
 if TYPE_CHECKING:
     from backtest.result import ReplayResult
@@ -100,10 +101,15 @@ def compare_paired(
     Raises
     ------
     DataError
-        If the two replays do not cover the same rows.
+        If the two replays do not cover the same rows, or were measured differently.
     """
     if not np.array_equal(current.ts, proposed.ts):
         raise DataError("a paired comparison needs two replays over the same rows of one tape.")
+    for name in YARDSTICKS:
+        if getattr(current.venue, name) != getattr(proposed.venue, name):
+            raise DataError(
+                f"a paired comparison needs one venue.{name}, by which both replays are measured."
+            )
     before_days, after_days = daily_sums(current), daily_sums(proposed)
     days = [before_days, _without_rounding(before_days, after_days)]
     count = len(days[0]["hours"])

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from backtest.errors import ConfigError, LedgerError
 from backtest.mistakes import first_mistake
 from backtest.replay import replay
-from backtest.venue import VenueRules
+from backtest.venue import YARDSTICKS, VenueRules
 from optimize.proposal import choose, pareto_front
 from optimize.search import INCUMBENT, Trial, search
 from optimize.space import Dimension, Value, fill
@@ -280,6 +280,13 @@ def _check_space(problem: Problem) -> None:
     """Build the lowest and the highest corner, so that a bad bound fails before any replay."""
     if not problem.dimensions:
         raise ConfigError("candidate: nothing is searched; write for example {search: [2, 8]}.")
+    for dimension in problem.dimensions:
+        room, _, rule = dimension.path.partition(".")
+        if room == "venue" and rule in YARDSTICKS:
+            raise ConfigError(
+                f"{dimension.path}: is what every candidate is measured by, so it cannot be "
+                "searched; give it one value."
+            )
     for corner in ("low", "high"):
         values = {
             d.path: d.choices[0 if corner == "low" else -1] if d.choices else getattr(d, corner)

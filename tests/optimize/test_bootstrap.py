@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,6 +127,12 @@ def test_days_that_hang_together_ask_for_longer_blocks() -> None:
     persistent = np.convolve(noise, np.ones(20), mode="same")
     assert block_length(base, {**base, "x": noise}) <= 4
     assert block_length(base, {**base, "x": persistent}) > 8
+
+
+def test_replays_that_were_measured_differently_are_not_paired() -> None:
+    shorter = replace(made_up(), venue=VenueRules.model_validate({"margin_period": "10min"}))
+    with pytest.raises(DataError, match=r"one venue\.margin_period"):
+        compare_paired(made_up(), shorter, seed=0)
 
 
 def test_replays_of_other_rows_are_not_paired() -> None:

@@ -100,6 +100,14 @@ def test_overlapping_windows_are_refused(problem: Problem) -> None:
         replace(problem, holdout_window=(last - 1, last + 10))
 
 
+@pytest.mark.parametrize("rule", ["margin_period", "recovery_window"])
+def test_what_candidates_are_measured_by_is_not_searched(rule: str) -> None:
+    venue = {rule: {"search": ["10min", "6h"], "start": "1h"}}
+    problem = problem_of(small_study.config(venue=venue), small_study.inputs())
+    with pytest.raises(ConfigError, match=rf"venue\.{rule}: .* is measured by"):
+        run_study(problem)
+
+
 def test_a_search_bound_that_no_policy_may_have_fails_before_any_replay() -> None:
     candidate = {"policy": "volatility", "multiplier": {"search": [2.0, 40.0], "start": 3}}
     problem = problem_of(small_study.config(candidate=candidate), small_study.inputs())
