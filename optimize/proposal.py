@@ -28,7 +28,8 @@ def choose(trials: Sequence[Trial], front: Sequence[int], goal: Goal) -> tuple[i
        scaled by its range over the front.
     3. Failing that (the incumbent dominates every feasible candidate): the feasible candidate
        that was tried first.
-    4. Failing that (no candidate keeps the limits): the one that exceeds them least.
+    4. Failing that (no candidate keeps the limits): the one that exceeds them least, each
+       excess as a share of its limit, so that dollars and shares can be added.
 
     Equal candidates: the one that was tried first.
 
@@ -51,7 +52,9 @@ def choose(trials: Sequence[Trial], front: Sequence[int], goal: Goal) -> tuple[i
     feasible = [trial for trial in trials if trial.feasible and trial.number != INCUMBENT]
     if feasible:
         return feasible[0].number, "The first feasible candidate; the incumbent dominates them all."
-    return _least_infeasible(trials), "No candidate keeps the limits; this one exceeds them least."
+    return _least_infeasible(
+        trials, goal
+    ), "No candidate keeps the limits; this one exceeds them least."
 
 
 def _no_worse(trial: Trial, incumbent: Trial, goal: Goal) -> bool:
@@ -84,12 +87,15 @@ def _knee(trials: Sequence[Trial], goal: Goal) -> int:
     return min(trials, key=lambda trial: (distance(trial), trial.number)).number
 
 
-def _least_infeasible(trials: Sequence[Trial]) -> int:
+def _least_infeasible(trials: Sequence[Trial], goal: Goal) -> int:
     """Return the defined candidate with the least sum of excesses; the first if none is."""
     candidates = [trial for trial in trials if trial.number != INCUMBENT]
     defined = [trial for trial in candidates if trial.defined] or candidates
 
     def excess(trial: Trial) -> float:
-        return sum(max(0.0, violation) for violation in trial.violations.values())
+        return sum(
+            max(0.0, trial.violations[limit.metric]) / (abs(limit.bound) or 1.0)
+            for limit in goal.limits
+        )
 
     return min(defined, key=lambda trial: (excess(trial), trial.number)).number

@@ -7,13 +7,16 @@ import pytest
 
 from backtest.errors import ConfigError
 from experiments.run import problem_of
-from optimize.goal import Goal, Objective, make_goal
+from optimize.goal import Goal, Limit, Objective, make_goal
 from optimize.proposal import choose, pareto_front
 from optimize.search import INCUMBENT, Trial
 from optimize.study import Problem, StudyResult, run_study
 from tests.experiments import small_study
 
-TWO = Goal((Objective("capital_efficiency", True), Objective("residual_bad_debt_bps", False)))
+TWO = Goal(
+    (Objective("capital_efficiency", True), Objective("residual_bad_debt_bps", False)),
+    (Limit("coverage", True, 0.99),),
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,21 @@ def test_the_proposal_follows_the_stated_rule(
     number, reason = choose(trials, pareto_front(trials, TWO), TWO)
     assert number == proposal
     assert words in reason
+
+
+def test_the_least_excess_is_weighed_by_its_limit_not_by_its_unit() -> None:
+    limits = {"coverage": ">= 99%", "gross_bad_debt_usd": "<= 1k"}
+    goal = make_goal(["capital_efficiency"], None, limits, "constraints")
+
+    def trial(number: int, coverage: float, bad_debt_usd: float) -> Trial:
+        metrics = {
+            "capital_efficiency": 5.0, "coverage": coverage, "gross_bad_debt_usd": bad_debt_usd,
+        }  # fmt: skip
+        return Trial(number, {}, metrics, goal.values(metrics), goal.violations(metrics), True)
+
+    # A dollar too many is less than a policy that hardly covers anything.
+    trials = [trial(0, 1.0, 0.0), trial(1, 0.2, 1_000.0), trial(2, 0.9899, 1_001.0)]
+    assert choose(trials, pareto_front(trials, goal), goal)[0] == 2
 
 
 def test_a_dominated_or_infeasible_trial_is_not_on_the_front() -> None:
