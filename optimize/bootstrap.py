@@ -111,7 +111,7 @@ def compare_paired(
                 f"a paired comparison needs one venue.{name}, by which both replays are measured."
             )
     before_days, after_days = daily_sums(current), daily_sums(proposed)
-    days = [before_days, _without_rounding(before_days, after_days)]
+    days = [before_days, without_rounding(before_days, after_days)]
     count = len(days[0]["hours"])
     block = block_length(days[0], days[1])
     draws = draw_days(count, block, resamples, seed)
@@ -132,6 +132,16 @@ def compare_paired(
         )
     ordered = {key: intervals[key] for key in METRICS if key in intervals}
     return Comparison(ordered, count, block, resamples, level)
+
+
+def without_rounding(
+    before: dict[str, np.ndarray], after: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Let days that are equal but for rounding be equal: paired, it would look like an effect."""
+    return {
+        key: np.where(np.isclose(values, before[key], rtol=ROUNDING, atol=0.0), before[key], values)
+        for key, values in after.items()
+    }
 
 
 def block_length(current: dict[str, np.ndarray], proposed: dict[str, np.ndarray]) -> int:
@@ -167,16 +177,6 @@ def draw_days(days: int, block_days: int, resamples: int, seed: int) -> np.ndarr
     )
     drawn = [data[0][0] for data in bootstrap.bootstrap(resamples)]
     return np.asarray(drawn, dtype=np.int64)
-
-
-def _without_rounding(
-    before: dict[str, np.ndarray], after: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Let days that are equal but for rounding be equal: paired, it would look like an effect."""
-    return {
-        key: np.where(np.isclose(values, before[key], rtol=ROUNDING, atol=0.0), before[key], values)
-        for key, values in after.items()
-    }
 
 
 def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:

@@ -12,6 +12,7 @@ from backtest.metrics import METRICS, daily_sums
 from backtest.units import MS_PER_DAY, iso_utc
 from experiments.report.episodes import CRISIS_MOVE, crisis_list, daily_moves, outcome
 from experiments.report.verdict import CrisisLoss, Judgement, Verdict, grade, judge
+from optimize.bootstrap import ROUNDING, without_rounding
 
 if TYPE_CHECKING:
     from experiments.report.inputs import Pair, ReportInput
@@ -93,7 +94,9 @@ class Effect:
 
     @property
     def difference(self) -> float:
-        """Proposed minus current."""
+        """Proposed minus current; nothing where only rounding tells them apart."""
+        if math.isclose(self.proposed, self.current, rel_tol=ROUNDING):
+            return 0.0
         return self.proposed - self.current
 
     @property
@@ -196,8 +199,8 @@ class WorstDay:
 
 def worst_day(pair: Pair, key: str, *, held_out: bool) -> WorstDay | None:
     """Find the day with the largest excess of the proposal, or None if there is none."""
-    current = daily_sums(pair.current)[key]
-    proposed = daily_sums(pair.proposed)[key]
+    before = daily_sums(pair.current)
+    current, proposed = before[key], without_rounding(before, daily_sums(pair.proposed))[key]
     extra = proposed - current
     at = int(extra.argmax())
     if not extra[at] > 0:

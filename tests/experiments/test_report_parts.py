@@ -263,6 +263,19 @@ def test_a_worst_day_before_any_known_move_is_told_without_one() -> None:
     assert document.decision.dissent.startswith("On 2022-10-01 (hold-out window) the proposal left")
 
 
+def test_what_differs_by_rounding_is_no_worst_day_and_no_effect() -> None:
+    pair = make_input().holdout
+    series = {key: values * (1 + 1e-14) for key, values in pair.current.series.items()}
+    same = replace(pair.current, series=series, metrics={})
+    pair = Pair(pair.current, same, compare_paired(pair.current, same, 11, resamples=50))
+    assert worst_day(pair, "liquidated_notional_usd", held_out=True) is None
+    found = effects(pair)
+    assert not any(effect.difference for effect in found.values())
+    assert {effect.judgement for effect in found.values()} <= {
+        "no detectable difference", "neither good nor bad", "no interval",
+    }  # fmt: skip
+
+
 def test_effects_keep_the_difference_of_the_metrics() -> None:
     pair = make_input().holdout
     for key, effect in effects(pair).items():
