@@ -19,6 +19,9 @@ MS_PER_DAY = 86_400_000
 MS_PER_YEAR = 365 * MS_PER_DAY
 """ACT/365, the day count of crypto option venues."""
 
+_EARLIEST_MS = 100_000_000_000
+"""Smaller integers, 2022 say, are years or seconds and not milliseconds since 1970."""
+
 _DURATIONS_MS = {
     "ms": 1,
     "s": 1_000,
@@ -37,7 +40,13 @@ _NUMBER = r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
 
 
 def _number(text: str) -> float:
-    return float(text.replace("_", "").replace(",", ""))
+    return _finite(float(text.replace("_", "").replace(",", "")), text)
+
+
+def _finite(number: float, written: Any) -> float:
+    if not math.isfinite(number):
+        raise ValueError(f"{written!r} must be a finite number")
+    return number
 
 
 def parse_fraction(value: Any) -> float:
@@ -49,7 +58,7 @@ def parse_fraction(value: Any) -> float:
         If the text is not a number with one of the units ``%``, ``bp`` or none.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return _finite(float(value), value)
     match = re.fullmatch(_NUMBER + r"\s*(%|bps?|)", str(value).strip())
     if not match:
         raise ValueError(f"{value!r} is not a fraction; write 0.015, 1.5% or 150bp")
@@ -85,7 +94,7 @@ def parse_usd(value: Any) -> float:
         If the text is not an amount of money.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return _finite(float(value), value)
     text = str(value).strip().lower().removesuffix("usd").strip().removeprefix("$")
     match = re.fullmatch(_NUMBER + r"\s*(bn|b|m|k|)", text)
     if not match:
@@ -101,9 +110,9 @@ def parse_utc_ms(value: Any) -> int:
     ValueError
         If the text is not an ISO date or date-time.
     """
-    if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a date; write 2022-11-01 or 2022-11-01T08:00")
     if isinstance(value, int):
+        if isinstance(value, bool) or value < _EARLIEST_MS:
+            raise ValueError(f"{value!r} is not a date; write 2022-11-01 or 2022-11-01T08:00")
         return value
     if isinstance(value, datetime):
         moment = value

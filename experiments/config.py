@@ -11,7 +11,7 @@ import hashlib
 import json
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -31,10 +31,13 @@ from backtest.venue import VenueRules
 from backtest.yaml_files import read_yaml
 from data_ingest.spec import MarketSpec
 from optimize.goal import Goal, make_goal
-from optimize.space import Dimension, fill, find_dimensions, searchable_knobs
+from optimize.space import Dimension, Value, corners, fill, find_dimensions, searchable_knobs
 from optimize.study import Spec, Window, load_venue
 from strategies.contract import MarginPolicy
 from strategies.registry import load_policy, policy_class
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OBJECTIVES = ("capital_efficiency", "residual_bad_debt_bps")
 
@@ -187,13 +190,14 @@ class RunConfig(_Frozen):
         """Build the policy in force."""
         return load_policy(self.incumbent, "incumbent")
 
-    def candidate_policy(self) -> MarginPolicy:
-        """Build the candidate with each searched number at its start value."""
-        return load_policy(fill(self.candidate, {}, self.dimensions(), "candidate"), "candidate")
+    def candidate_policy(self, values: Mapping[str, Value] | None = None) -> MarginPolicy:
+        """Build the candidate; each searched number that is not given takes its start value."""
+        spec = fill(self.candidate, values or {}, self.dimensions(), "candidate")
+        return load_policy(spec, "candidate")
 
-    def venue_rules(self) -> VenueRules:
-        """Build the venue with each searched rule at today's value."""
-        return load_venue(fill(self.venue, {}, self.dimensions(), "venue"))
+    def venue_rules(self, values: Mapping[str, Value] | None = None) -> VenueRules:
+        """Build the venue; each searched rule that is not given takes today's value."""
+        return load_venue(fill(self.venue, values or {}, self.dimensions(), "venue"))
 
     def searched(self) -> tuple[tuple[Dimension, ...], Windows]:
         """Return what a search needs and a replay does not.
@@ -262,6 +266,9 @@ def config_from(raw: Any, file: Path) -> RunConfig:
         config.venue_rules()
         config.incumbent_policy()
         config.candidate_policy()
+        for corner in corners(config.dimensions()):
+            config.candidate_policy(corner)
+            config.venue_rules(corner)
     except RemarginError as error:
         raise type(error)(f"{file}: {error}") from None
     _refuse_outside(config)

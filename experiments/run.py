@@ -16,7 +16,7 @@ from experiments.archive import load_result, save_result, save_study
 from experiments.config import RunConfig, canonical_json, load_config
 from experiments.manifest import Manifest, make_manifest
 from experiments.track import OpenRun, RunRecord, Tracker, flat_parameters
-from experiments.workspace import Workspace, store_path
+from experiments.workspace import Workspace, held_alone, store_path
 from optimize.bootstrap import Comparison, compare_paired
 from optimize.study import Problem, StudyResult
 from optimize.study import run_study as search_and_judge
@@ -198,30 +198,34 @@ def run_study(
     ------
     ConfigError
         If nothing is searched or the windows are missing.
+    RunError
+        If another process is searching the same study.
     """
     config.searched()
     inputs = inputs or inputs_of(config, store)
     manifest = _manifest("study", config, inputs, {"trials": trials or config.trials})
     identity = study_identity(config, manifest)
     journal = (workspace or Workspace.default()).journal(config.name, identity)
-    study = search_and_judge(
-        problem_of(config, inputs, trials),
-        workers=workers or os.cpu_count() or 1,
-        journal=journal,
-        identity=identity,
-        progress=progress,
-    )
-    tracker = tracker or Tracker()
-    with tracker.start(manifest, config.name, config.question) as run:
-        run.numbers(_headline(study), flat_parameters(study.proposed.search.policy, "proposed."))
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            save_study(study, folder)
-            _save_common(folder, config, inputs, study_numbers(study))
-            (folder / "study.journal").write_bytes(journal.read_bytes())
-            run.folder(folder)
-        _track_children(tracker, run, manifest, config, study)
-    journal.unlink()
+    with held_alone(journal):
+        study = search_and_judge(
+            problem_of(config, inputs, trials),
+            workers=workers or os.cpu_count() or 1,
+            journal=journal,
+            identity=identity,
+            progress=progress,
+        )
+        tracker = tracker or Tracker()
+        with tracker.start(manifest, config.name, config.question) as run:
+            proposed = flat_parameters(study.proposed.search.policy, "proposed.")
+            run.numbers(_headline(study), proposed)
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                save_study(study, folder)
+                _save_common(folder, config, inputs, study_numbers(study))
+                (folder / "study.journal").write_bytes(journal.read_bytes())
+                run.folder(folder)
+            _track_children(tracker, run, manifest, config, study)
+        journal.unlink()
     return TrackedStudy(run.run_id, study, manifest)
 
 

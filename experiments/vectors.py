@@ -81,7 +81,7 @@ def _load(path: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{path}: not valid JSON: {error}.") from None
     vectors = document.get("vectors") if isinstance(document, dict) else None
     if not isinstance(vectors, list):
-        raise ConfigError(f"{path}: has no list 'vectors'; see docs/policies.md for the form.")
+        raise ConfigError(f"{path}: has no list 'vectors' of cases with {', '.join(_REQUIRED)}.")
     for position, vector in enumerate(vectors):
         lacking = [name for name in _REQUIRED if not isinstance(vector, dict) or name not in vector]
         if lacking:

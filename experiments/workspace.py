@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from backtest.errors import DataError
+from backtest.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,35 @@ def store_path(given: str | Path | None = None, config_store: str | None = None)
             f"there is no store at {path}; run 'remargin data pull' or 'remargin data import'."
         )
     return path
+
+
+@contextmanager
+def held_alone(journal: Path) -> Iterator[None]:
+    """Keep every other process off a study's journal, as long as this one lives.
+
+    Two searches that append to one journal would each read the other's trials as its own.
+    SQLite's file lock works on every platform and ends with its process, even a killed one.
+
+    Raises
+    ------
+    RunError
+        If another process holds it.
+    """
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    lock = journal.with_suffix(".lock")
+    held = sqlite3.connect(lock, timeout=0, isolation_level=None)
+    try:
+        try:
+            held.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            raise RunError(
+                f"{journal}: another process is searching this very study; wait for it."
+            ) from None
+        yield
+        with suppress(OSError):  # an open file cannot be removed everywhere
+            lock.unlink()
+    finally:
+        held.close()
 
 
 def slug(name: str) -> str:

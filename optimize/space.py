@@ -193,6 +193,17 @@ def fill(raw: Any, values: Mapping[str, Value], dimensions: Sequence[Dimension],
     return walk(raw, where)
 
 
+def corners(dimensions: Sequence[Dimension]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """Return the lowest and the highest point of a space.
+
+    Where both make a valid policy, a bad bound is found before any replay.
+    """
+    return (
+        {d.path: d.choices[0] if d.choices else d.low for d in dimensions},
+        {d.path: d.choices[-1] if d.choices else d.high for d in dimensions},
+    )
+
+
 def searchable_knobs(model: type[BaseModel]) -> tuple[str, ...]:
     """Name the fields of a config that state both bounds, and so can be searched."""
     return tuple(name for name, info in model.model_fields.items() if None not in _bounds(info)[:2])

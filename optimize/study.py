@@ -18,7 +18,7 @@ from backtest.replay import replay
 from backtest.venue import YARDSTICKS, VenueRules
 from optimize.proposal import choose, pareto_front
 from optimize.search import INCUMBENT, Trial, search
-from optimize.space import Dimension, Value, fill
+from optimize.space import Dimension, Value, corners, fill
 from strategies.registry import load_policy
 
 if TYPE_CHECKING:
@@ -287,11 +287,7 @@ def _check_space(problem: Problem) -> None:
                 f"{dimension.path}: is what every candidate is measured by, so it cannot be "
                 "searched; give it one value."
             )
-    for corner in ("low", "high"):
-        values = {
-            d.path: d.choices[0 if corner == "low" else -1] if d.choices else getattr(d, corner)
-            for d in problem.dimensions
-        }
+    for values in corners(problem.dimensions):
         problem.policy(values)
         problem.rules(values)
 

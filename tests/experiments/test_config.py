@@ -167,3 +167,25 @@ def test_searched_numbers_start_where_the_config_says() -> None:
     identity = config.candidate_policy().identity()
     assert identity["multiplier"] == 3.0
     assert identity["floor"] == pytest.approx(0.0275)
+
+
+def test_a_range_that_leaves_a_knobs_bounds_is_refused_before_any_data_is_read() -> None:
+    said = refused(candidate={"policy": "fixed", "rate": {"search": [0.01, 3.0], "start": 0.05}})
+    assert said.startswith("candidate.rate: 3.0 is above the highest allowed value, 100%")
+
+
+@pytest.mark.parametrize(
+    ("venue", "said"),
+    [
+        ({"insurance_fund": {"start_usd": float("inf")}}, "inf must be a finite number."),
+        ({"insurance_fund": {"start_usd": "1e400"}}, "'1e400' must be a finite number."),
+        ({"oracle": {"latency": "1e400d"}}, "'1e400' must be a finite number."),
+    ],
+)
+def test_an_infinite_amount_or_time_is_refused(venue: dict[str, Any], said: str) -> None:
+    assert said in refused(venue=venue)
+
+
+def test_a_bare_year_is_not_taken_for_milliseconds() -> None:
+    market = {**small_study.raw()["market"], "start": 2020}
+    assert "2020 is not a date; write 2022-11-01" in refused(market=market)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,14 @@ import pytest
 from backtest.errors import RunError
 from experiments.archive import load_result, load_study
 from experiments.manifest import make_manifest
-from experiments.run import TrackedReplay, TrackedStudy, run_compare, run_replay, run_study
+from experiments.run import (
+    TrackedReplay,
+    TrackedStudy,
+    run_compare,
+    run_replay,
+    run_study,
+    study_identity,
+)
 from experiments.track import Tracker
 from experiments.workspace import Workspace
 from tests.experiments import small_study
@@ -176,3 +185,39 @@ def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "replay.json").write_text("{")
     with pytest.raises(RunError, match=r"replay\.json of the run cannot be read"):
         load_result(tmp_path)
+
+
+def test_two_processes_never_search_one_study_at_once(tmp_path: Path) -> None:
+    """The second would read the first one's trials as its own, and find its journal gone."""
+    workspace = Workspace(tmp_path)
+    tracker = Tracker(workspace=workspace)
+    config, inputs = small_study.config(), small_study.inputs()
+    manifest = make_manifest(
+        "study",
+        tape_digest=inputs.tape.digest,
+        book_digest=inputs.book.digest,
+        config=config.raw,
+        config_hash=config.digest,
+        seed=config.seed,
+        batch=config.batch,
+        options={},
+    )
+    journal = workspace.journal(config.name, study_identity(config, manifest))
+    hold = (
+        "import sys; from pathlib import Path; from experiments.workspace import held_alone\n"
+        "with held_alone(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, journal],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="another process is searching this very study"):
+            run_study(config, trials=2, inputs=inputs, tracker=tracker, workspace=workspace)
+        assert tracker.list_runs() == []
+        other.kill()
+    run_study(config, trials=2, inputs=inputs, tracker=tracker, workspace=workspace)
+    assert list(journal.parent.iterdir()) == []

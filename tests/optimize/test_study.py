@@ -10,6 +10,7 @@ from experiments.run import problem_of
 from optimize.goal import Goal, Limit, Objective, make_goal
 from optimize.proposal import choose, pareto_front
 from optimize.search import INCUMBENT, Trial
+from optimize.space import find_dimensions
 from optimize.study import Problem, StudyResult, run_study
 from tests.experiments import small_study
 
@@ -111,11 +112,11 @@ def test_what_candidates_are_measured_by_is_not_searched(rule: str) -> None:
         run_study(problem)
 
 
-def test_a_search_bound_that_no_policy_may_have_fails_before_any_replay() -> None:
+def test_a_search_bound_that_no_policy_may_have_fails_before_any_replay(problem: Problem) -> None:
     candidate = {"policy": "volatility", "multiplier": {"search": [2.0, 40.0], "start": 3}}
-    problem = problem_of(small_study.config(candidate=candidate), small_study.inputs())
+    dimensions = find_dimensions(candidate, "candidate")
     with pytest.raises(ConfigError, match=r"candidate\.multiplier: 40.* above the highest"):
-        run_study(problem)
+        run_study(replace(problem, candidate=candidate, dimensions=dimensions))
 
 
 @pytest.mark.parametrize(
