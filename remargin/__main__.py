@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from remargin.mistakes import sentence
+from remargin.mistakes import is_interrupt, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USER_MISTAKE = 2
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,13 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ------
     SystemExit
         Always: 0 for success, 1 for an honest negative (a vector that fails, a run that
-        differs), 2 for a user's mistake.
+        differs), 2 for a user's mistake, 130 for Ctrl-C.
     """
     from remargin.cli import app
 
     try:
         app(args=arguments, prog_name="remargin")
     except Exception as error:
+        if is_interrupt(error):
+            raise SystemExit(INTERRUPTED) from None
         said = sentence(error)
         if said is None:
             raise

@@ -17,9 +17,16 @@ def sentence(error: BaseException) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, _loaded("yaml", "YAMLError")):
         return " ".join(f"not readable as YAML: {error}".split())
+    if isinstance(error, (_loaded("duckdb", "IOException"), _loaded("duckdb", "FatalException"))):
+        return " ".join(f"the store cannot be read or written: {error}.".split())
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {(error.strerror or 'cannot be read').lower()}."
     return None
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Tell whether an error is Ctrl-C in DuckDB's own words."""
+    return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
 
 
 def _loaded(module: str, name: str) -> Any:

@@ -172,3 +172,24 @@ def test_a_fault_of_the_program_keeps_its_traceback(
     monkeypatch.setattr("experiments.config.load_config", broken)
     with pytest.raises(ZeroDivisionError):
         main(["replay", str(desk.config)])
+
+
+def test_a_store_that_was_cut_off_is_named_without_a_traceback(desk: Desk) -> None:
+    desk.write_data(bars())
+    desk.import_data()
+    with desk.store.open("r+b") as file:
+        file.truncate(desk.store.stat().st_size // 3)
+    said = desk.refuses("data", "status")
+    assert str(desk.store) in said
+
+
+def test_an_interrupted_query_ends_as_ctrl_c_does(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise RuntimeError("Query interrupted")
+
+    desk.write_data(bars())
+    monkeypatch.setattr("data_ingest.recorded.import_recorded", interrupted)
+    code, _, err = desk.run("data", "import", desk.config, "--data", desk.folder)
+    assert (code, err) == (130, "")
