@@ -5,11 +5,12 @@ A report with a hole in it is worse than none: everything it will print has to b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from backtest.errors import RunError
-from backtest.metrics import METRICS
+from backtest.metrics import METRICS, compute_metrics
 from experiments.report.units import model_units
 from experiments.report.wording import flatten
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 MANIFEST_KEYS = ("tape_digest", "book_digest", "config_hash", "commit", "dirty", "packages", "seed")
 """What the section on reproduction prints; further keys are printed as they are."""
+
+
+def _edited(result: ReplayResult) -> bool:
+    return any(
+        result.metrics[key] != value and not math.isnan(value)
+        for key, value in compute_metrics(result).items()
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +189,11 @@ class ReportInput:
                     f"The {noun} of these replays ({held.pop()[:12]}…) is not the one that the "
                     f"manifest of run {self.short_id} names ({said[:12]}…): a file was changed."
                 )
+        if any(_edited(result) for result in self.results):
+            found.append(
+                "The metrics of these replays do not follow from their series: a file, or the "
+                "definition of a metric, was changed since the run."
+            )
         if self.search.current.window[1] > self.holdout.current.window[0] and (
             self.holdout.current.window[1] > self.search.current.window[0]
         ):

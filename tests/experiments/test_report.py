@@ -247,6 +247,14 @@ def test_a_changed_input_raises_a_banner(better: ReportInput, tmp_path: Path) ->
     assert len(json.loads(files["report.json"])["warnings"]) == 1
 
 
+def test_a_changed_metric_raises_a_banner(better: ReportInput) -> None:
+    assert not any("do not follow" in warning for warning in better.warnings())
+    proposed = better.holdout.proposed
+    flattered = replace(proposed, metrics={**proposed.metrics, "gross_bad_debt_usd": 0.0})
+    report = replace(better, holdout=replace(better.holdout, proposed=flattered))
+    assert any("do not follow from their series" in warning for warning in report.warnings())
+
+
 def test_replays_of_different_books_raise_a_banner(better: ReportInput) -> None:
     other = replace(better.holdout.proposed, book_digest="e" * 64)
     changed = replace(better, holdout=replace(better.holdout, proposed=other))
