@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from backtest.errors import RunError
 from experiments.manifest import Manifest
-from experiments.workspace import Workspace
+from experiments.workspace import Workspace, held_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 EXPERIMENT = "remargin"
 LATEST = "latest"
 _BATCH = 1000
+_SQLITE = "sqlite:///"
+_PATIENCE_S = 120.0
+"""The first process of a workspace makes its database, for some seconds; the others wait."""
 _KIND, _NAME, _PARENT, _QUESTION = (
     "remargin.kind", "mlflow.runName", "mlflow.parentRunId", "remargin.question",
 )  # fmt: skip
@@ -246,7 +249,17 @@ def _connect(uri: str) -> MlflowClient:
         warnings.simplefilter("ignore", DeprecationWarning)
         from mlflow.tracking import MlflowClient
 
-        return MlflowClient(tracking_uri=uri)
+        file = uri.removeprefix(_SQLITE)
+        try:
+            if file == uri:
+                return MlflowClient(tracking_uri=uri)
+            with held_alone(Path(file), patience_s=_PATIENCE_S):
+                return MlflowClient(tracking_uri=uri)
+        except RunError:
+            raise
+        except Exception as error:  # of SQLite, SQLAlchemy, Alembic or MLflow
+            problem = str(error).partition("\n")[0]
+            raise RunError(f"the runs at {uri} cannot be opened: {problem}.") from error
 
 
 def _record(run: Run) -> RunRecord:

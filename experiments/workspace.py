@@ -65,30 +65,37 @@ def store_path(given: str | Path | None = None, config_store: str | None = None)
 
 
 @contextmanager
-def held_alone(journal: Path) -> Iterator[None]:
-    """Keep every other process off a study's journal, as long as this one lives.
+def held_alone(file: Path, *, patience_s: float = 0.0) -> Iterator[None]:
+    """Keep every other process off a file that it, too, would hold.
 
-    Two searches that append to one journal would each read the other's trials as its own.
-    SQLite's file lock works on every platform and ends with its process, even a killed one.
+    Two searches that append to one journal would each read the other's trials as its own, and
+    two processes that both make the runs' database leave one that neither can open. SQLite's
+    file lock works on every platform and ends with its process, even a killed one.
+
+    Parameters
+    ----------
+    file
+        What is protected; the lock stands beside it.
+    patience_s
+        How long to wait for another process.
 
     Raises
     ------
     RunError
-        If another process holds it.
+        If another process still holds it then.
     """
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    lock = journal.with_suffix(".lock")
-    held = sqlite3.connect(lock, timeout=0, isolation_level=None)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = file.with_suffix(".lock")
+    held = sqlite3.connect(lock, timeout=patience_s, isolation_level=None)
     try:
         try:
             held.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:
-            raise RunError(
-                f"{journal}: another process is searching this very study; wait for it."
-            ) from None
+            raise RunError(f"{file}: another process is working on it; wait for it.") from None
         yield
-        with suppress(OSError):  # an open file cannot be removed everywhere
-            lock.unlink()
+        if not patience_s:  # whoever waits has this very file open
+            with suppress(OSError):  # an open file cannot be removed everywhere
+                lock.unlink()
     finally:
         held.close()
 

@@ -215,9 +215,32 @@ def test_two_processes_never_search_one_study_at_once(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another process is searching this very study"):
+        with pytest.raises(RunError, match="another process is working on it"):
             run_study(config, trials=2, inputs=inputs, tracker=tracker, workspace=workspace)
         assert tracker.list_runs() == []
         other.kill()
     run_study(config, trials=2, inputs=inputs, tracker=tracker, workspace=workspace)
     assert list(journal.parent.iterdir()) == []
+
+
+def test_processes_that_start_a_workspace_together_all_find_its_runs(tmp_path: Path) -> None:
+    """MLflow's own migrations, run twice at once, leave a database that nobody can open."""
+    look = (
+        "import sys; from pathlib import Path; from experiments.track import Tracker\n"
+        "from experiments.workspace import Workspace\n"
+        "assert Tracker(workspace=Workspace(Path(sys.argv[1]))).list_runs() == []"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", look, tmp_path / "home"], stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in started:
+        _, said = process.communicate()
+        assert process.returncode == 0, said.decode()
+
+
+def test_a_database_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("junk")
+    with pytest.raises(RunError, match=r"cannot be opened: .*not a database") as caught:
+        Tracker(workspace=Workspace(tmp_path)).list_runs()
+    assert "\n" not in str(caught.value)
