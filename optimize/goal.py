@@ -104,6 +104,9 @@ def make_goal(
         chosen: tuple[Objective, ...] = (Objective(minimise, maximise=False),)
     else:
         chosen = tuple(_objective(key) for key in objectives)
+    for key in sorted({o.metric for o in chosen}):
+        if sum(o.metric == key for o in chosen) > 1:
+            raise ConfigError(f"objectives: {key} stands there twice.")
     if not chosen:
         raise ConfigError("objectives: name at least one metric, or write minimise: METRIC.")
     return Goal(chosen, tuple(_limit(key, limits[key], where) for key in sorted(limits)))

@@ -189,3 +189,8 @@ def test_an_infinite_amount_or_time_is_refused(venue: dict[str, Any], said: str)
 def test_a_bare_year_is_not_taken_for_milliseconds() -> None:
     market = {**small_study.raw()["market"], "start": 2020}
     assert "2020 is not a date; write 2022-11-01" in refused(market=market)
+
+
+def test_an_objective_that_stands_there_twice_is_refused() -> None:
+    said = refused(objectives=["capital_efficiency", "capital_efficiency"])
+    assert said == "objectives: capital_efficiency stands there twice."
