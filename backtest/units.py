@@ -157,8 +157,3 @@ def duration_text(ms: int) -> str:
 def years(ms: float) -> float:
     """Convert milliseconds to years, ACT/365."""
     return ms / MS_PER_YEAR
-
-
-def is_finite(value: float) -> bool:
-    """Tell whether a number is neither infinite nor NaN."""
-    return math.isfinite(value)

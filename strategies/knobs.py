@@ -6,6 +6,7 @@ reader, the search space, the documentation and the message about a slipped deci
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -15,10 +16,10 @@ from backtest.units import parse_duration_ms, parse_fraction
 
 def parse_quantity(value: Any) -> float:
     """Read a plain number, a percentage, basis points or a duration (as milliseconds)."""
-    try:
+    if isinstance(value, (int, float)):
         return parse_fraction(value)
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        return parse_fraction(value)
     try:
         return float(parse_duration_ms(value))
     except ValueError:
