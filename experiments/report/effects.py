@@ -11,7 +11,7 @@ import numpy as np
 from backtest.metrics import METRICS, daily_sums
 from backtest.units import MS_PER_DAY, iso_utc
 from experiments.report.episodes import CRISIS_MOVE, crisis_list, daily_moves, outcome
-from experiments.report.verdict import CrisisLoss, Judgement, Verdict, grade, judge
+from experiments.report.verdict import REVERSAL, CrisisLoss, Judgement, Verdict, grade, judge
 from optimize.bootstrap import ROUNDING, without_rounding
 
 if TYPE_CHECKING:
@@ -161,8 +161,21 @@ def reach_verdict(report: ReportInput, holdout: dict[str, Effect]) -> Verdict:
         # A limit without a number (NaN) is not a limit that was kept.
         [lim.metric for lim in report.goal.limits if not lim.violation(metrics[lim.metric]) <= 0],
         synthetic=report.synthetic_market or report.synthetic_book,
-        guards={key: holdout[key].judgement for key in GUARDS},
+        guards=guarded(holdout),
     )
+
+
+def guarded(holdout: dict[str, Effect]) -> dict[str, Judgement]:
+    """Return the judgement of what may not get worse although nobody searched for it.
+
+    Gross bad debt counts always. Liquidated notional, which is what traders lose by, counts
+    where it grows by over a fifth: a policy that frees capital will always move it a little.
+    """
+    found = {key: holdout[key].judgement for key in GUARDS}
+    liquidated = holdout["liquidated_notional_usd"]
+    if liquidated.proposed > (1.0 + REVERSAL) * liquidated.current:
+        found[liquidated.key] = liquidated.judgement
+    return found
 
 
 @dataclass(frozen=True)

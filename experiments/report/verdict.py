@@ -6,13 +6,14 @@ of each objective whether the proposal is detectably better or worse than the cu
 whether it still meets the constraints of the search.
 
 ==========  ===================================================================================
-A           better on an objective; worse on none and in bad debt; no held-out crisis worse;
-            constraints met; market and accounts recorded
+A           better on an objective; worse on none, nor in bad debt or liquidated notional; no
+            held-out crisis worse; constraints met; market and accounts recorded
 B           as A, but with simulated market or synthetic accounts, or worse in fewer than half
             of the held-out crises and in none by more than a fifth
 C           nothing detectable out of sample, or no crisis in the hold-out to judge by
-D           the evidence conflicts or speaks against: worse on an objective or in bad debt, a
-            constraint broken, a crisis reversed, or half of the held-out crises worse
+D           the evidence conflicts or speaks against: worse on an objective, in bad debt, or in
+            liquidated notional by over a fifth; a constraint broken, a crisis reversed, or half
+            of the held-out crises worse
 ==========  ===================================================================================
 
 Only A and B are worded "recommend".

@@ -16,7 +16,7 @@ from backtest.venue import VenueRules
 from experiments.report import Pair
 from experiments.report.blocks import Cell, Table
 from experiments.report.canvas import buckets
-from experiments.report.effects import effects, worst_day
+from experiments.report.effects import Effect, effects, guarded, worst_day
 from experiments.report.episodes import (
     NAMED_EVENTS,
     SEPARATION_MS,
@@ -414,3 +414,24 @@ def test_the_margin_figure_marks_every_breach() -> None:
     assert svg == margin_path("f2", data)
     # Two collections of marks, and one more mark in the legend.
     assert len(re.findall(r'<use href="#f2-[^"]*"[^>]*var\(--alarm', svg)) == 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("proposed", "judgement", "harms"),
+    [
+        (121.0, "worse", ("liquidated_notional_usd",)),
+        (119.0, "worse", ()),
+        (300.0, "no detectable difference", ()),
+    ],
+)
+def test_far_more_liquidations_speak_against_a_proposal(proposed, judgement, harms) -> None:
+    def effect(key: str, value: float, judged: str) -> Effect:
+        return Effect(key, 100.0, value, -1.0, 1.0, judged, 1, 1, 30)
+
+    holdout = {
+        "gross_bad_debt_usd": effect("gross_bad_debt_usd", 100.0, "no detectable difference"),
+        "liquidated_notional_usd": effect("liquidated_notional_usd", proposed, judgement),
+    }
+    verdict = grade(GOOD, [crisis(0, 0)], [], synthetic=True, guards=guarded(holdout))
+    assert verdict.harms == harms
+    assert verdict.grade == ("D" if harms else "B")
