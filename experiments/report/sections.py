@@ -113,11 +113,11 @@ def _honesty(
 def _uncertainty(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Effect]) -> Section:
     bootstrap = report.holdout.comparison
     rule = (
-        "Grade A: better on an objective out of sample, worse on none and not in gross bad debt, "
-        "no held-out crisis worse, every limit kept, market and accounts recorded. B: the same "
+        "Grade A: better on an objective out of sample, worse on none, nor in gross bad debt, nor "
+        f"in liquidated notional by more than {percent(REVERSAL)}, no held-out crisis worse, every limit kept, market and accounts recorded. B: the same "
         "with a simulated market or synthetic accounts, or worse in fewer than half of the "
         f"held-out crises and by at most {percent(REVERSAL)} in each. C: nothing detectable out "
-        "of sample, or no crisis to judge by. D: worse on an objective or in gross bad debt, a "
+        "of sample, or no crisis to judge by. D: worse on any of these, a "
         "limit broken, a crisis reversed, or half of them worse. A crisis is a 24-hour move of "
         f"{percent(CRISIS_MOVE)} or more, or one with bad debt, and counts as worse from "
         f"{MATERIAL_BPS:g} bp of open notional in extra bad debt. Only A and B are worded as a "
