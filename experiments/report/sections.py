@@ -114,7 +114,8 @@ def _uncertainty(report: ReportInput, verdict: Verdict, unseen: Mapping[str, Eff
     bootstrap = report.holdout.comparison
     rule = (
         "Grade A: better on an objective out of sample, worse on none, nor in gross bad debt, nor "
-        f"in liquidated notional by more than {percent(REVERSAL)}, no held-out crisis worse, every limit kept, market and accounts recorded. B: the same "
+        f"in liquidated notional by more than {percent(REVERSAL)}, no held-out crisis worse, "
+        "every limit kept, market and accounts recorded. B: the same "
         "with a simulated market or synthetic accounts, or worse in fewer than half of the "
         f"held-out crises and by at most {percent(REVERSAL)} in each. C: nothing detectable out "
         "of sample, or no crisis to judge by. D: worse on any of these, a "
