@@ -2,7 +2,7 @@
 
 A tape is a set of aligned, read-only arrays plus a sha256 digest. Row ``t`` describes the bar
 that ended at ``ts[t]``. Every row has two clocks: ``ts``, when it happened, and ``known_ts``,
-when the venue could know it. A policy sees the market through `MarketTape.upto` alone.
+when the venue could know it; `MarketTape.upto` cuts it at what was known at an instant.
 """
 
 from __future__ import annotations

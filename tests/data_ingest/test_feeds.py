@@ -26,7 +26,7 @@ from data_ingest.pull import pull_market
 from data_ingest.simulator import ExchangeSimulator, FaultPlan, MarketParameters
 from data_ingest.spec import MarketSpec
 from data_ingest.store import DataStore
-from data_ingest.symbols import parse_option_name
+from tests.data_ingest.option_names import parse_option_name
 from tests.data_ingest.samples import BTC
 
 PARAMETERS = MarketParameters(start="2024-01-01", end="2024-03-11")
@@ -503,9 +503,3 @@ def test_a_page_is_complete_only_where_no_row_is_missing() -> None:
     assert complete_parts([8, 16], (3, 20), 8) == [(3, 20)]
     assert complete_parts([], (0, 30), 10) == []
     assert split(0, 25, 10) == [(0, 10), (10, 20), (20, 25)]
-
-
-@pytest.mark.parametrize("name", ["BTC-28MAR25-50000-X", "BTC-PERPETUAL", "BTC-28MRZ25-50000-C"])
-def test_a_name_that_is_no_option_is_not_read_as_one(name: str) -> None:
-    with pytest.raises(ValueError, match=r"neither a call|unpack|does not match"):
-        parse_option_name(name)
