@@ -99,3 +99,24 @@ def insolvent_pay(maintenance: float, elapsed_ms: float, ramp_ms: float) -> floa
         0 up to ``maintenance``.
     """
     return maintenance * min(elapsed_ms / ramp_ms, 1.0)
+
+
+@formula
+def insolvent_payout(value: float, margin_net: float, elapsed_ms: float, ramp_ms: float) -> float:
+    """Cash for whoever takes an insolvent account: its debt, then up to its whole requirement.
+
+    Parameters
+    ----------
+    value
+        Marked value, not positive.
+    margin_net
+        Value less maintenance margin.
+    elapsed_ms, ramp_ms
+        As for `insolvent_pay`.
+
+    Returns
+    -------
+    float
+        ``-value`` rising to ``-margin_net``.
+    """
+    return insolvent_pay(value - margin_net, elapsed_ms, ramp_ms) - value

@@ -86,3 +86,45 @@ def loss_per_contract(loss: float, long: float, short: float) -> float:
 def withdrawal_haircut(deficit: float, client_funds: float) -> float:
     """Share held back from withdrawals while a deficit is open, 0 to 1 (Paradex, Derive)."""
     return max(min(deficit / client_funds, 1.0), 0.0) if client_funds > 0.0 else 0.0
+
+
+@formula
+def profit_to_pool(profit: float, pool: float) -> float:
+    """Traders' profit over the pool that has to pay it (GMX)."""
+    return profit / pool
+
+
+@formula
+def capped_profit(profit: float, pool: float, largest_factor: float) -> float:
+    """Profit that a pool pays out: at most a share of itself (GMX)."""
+    return min(profit, largest_factor * pool)
+
+
+@formula
+def fund_threshold(average: float, fall: float, floor: float) -> float:
+    """Balance of a fund below which winners are deleveraged (OKX).
+
+    Parameters
+    ----------
+    average
+        Balance over the last eight hours.
+    fall
+        Share of it that may be lost.
+    floor
+        The threshold is never lower.
+    """
+    return max(average * (1.0 - fall), floor)
+
+
+@formula
+def slice_shortfall(bankruptcy: float, execution: float, quantity: float) -> float:
+    """Loss beyond an account's equity of a slice executed through its bankruptcy price.
+
+    Parameters
+    ----------
+    bankruptcy, execution
+        Prices.
+    quantity
+        Closed, with the sign of the position.
+    """
+    return max((bankruptcy - execution) * quantity, 0.0)

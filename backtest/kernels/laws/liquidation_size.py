@@ -168,3 +168,26 @@ def proportional_share(
         return cap
     share = max(min(cap, gain * (maintenance - equity) / maintenance), 0.0)
     return share if share > 0.0 else minimum_share
+
+
+@formula
+def disposal_size(
+    held: float, fraction: float, full_size: float, book: float, largest_share: float
+) -> float:
+    """Volume of the next order by which a venue sheds a position it took over (Vega).
+
+    Parameters
+    ----------
+    held
+        Absolute volume still held.
+    fraction
+        Of it that one order offers.
+    full_size
+        At most this much is offered whole.
+    book
+        Volume on the other side of the book within reach.
+    largest_share
+        Of that volume that one order may take.
+    """
+    wanted = held if held <= full_size else held * fraction
+    return min(wanted, largest_share * book)
