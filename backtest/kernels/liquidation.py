@@ -1,144 +1,148 @@
-"""After a breach: how much is closed, what it costs, and who is paid."""
+"""After a breach: how much is closed, by whom, and what it costs."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
 from backtest.cache import compiled
-from backtest.kernels.money import charge, close_out
-from backtest.kernels.positions import change_position
-from backtest.kernels.state import (
-    FUND,
-    LIQUIDATED_NOTIONAL,
-    LIQUIDATIONS,
-    LIQUIDATORS,
-    PENALTIES,
-    BookArrays,
-    State,
-    TapeArrays,
+from backtest.kernels.aftermath import (
+    decline,
+    log_step,
+    pay_keeper_cost,
+    penalise,
+    settle_step,
 )
-from backtest.kernels.valuation import (
-    equity_now,
-    exposure_usd,
-    rate_to_usd,
-    settlement_currency,
+from backtest.kernels.auction import auction_step
+from backtest.kernels.execution import close_share, portfolio_exposure
+from backtest.kernels.keepers import keeper_time
+from backtest.kernels.laws.liquidation_size import (
+    proportional_share,
+    share_in_steps,
+    share_of_remaining,
+    share_to_bracket,
+    share_to_target,
 )
-from backtest.venue import FULL, VenueNumbers
+from backtest.kernels.money import charge
+from backtest.kernels.queue import STEP as STEP_EVENT
+from backtest.kernels.queue import schedule
+from backtest.kernels.records import IN_PENALTIES, LIQUIDATION, TAKEOVER
+from backtest.kernels.state import CLOCK, INSTANT, NEVER, ROW, VAULT
+from backtest.kernels.valuation import equity_now
+from backtest.rules.liquidation import AUCTION, FULL, PROPORTIONAL, STEP, STEP_DOWN
 
 
 @compiled()
-def impact_cost(
-    volume_usd: float, already_usd: float, depth_usd: float, venue: VenueNumbers
-) -> float:
-    """Cost of executing a volume after others in the same tick: the square-root law.
-
-    The marginal price move after ``Q`` is ``c * sqrt(Q / depth)``, so executing from ``Q0`` to
-    ``Q1`` costs ``2/3 * c * (Q1**1.5 - Q0**1.5) / sqrt(depth)``, and at most ``cap`` of the
-    volume. The constant ``c`` is the move at ``Q = depth``: 1 % when depth is what rests within
-    1 % of mid. Square-root impact: Donier and Bonart, arXiv 1412.4503.
-
-    Returns
-    -------
-    float
-        US dollars.
-    """
-    ceiling = venue.impact_cap * volume_usd
-    if depth_usd <= 0.0:
-        return ceiling
-    until = already_usd + volume_usd
-    swept = until * np.sqrt(until) - already_usd * np.sqrt(already_usd)
-    return min(2.0 / 3.0 * venue.impact_at_depth * swept / np.sqrt(depth_usd), ceiling)
+def enforceable(world: Any, account: int) -> bool:
+    """Return whether the venue may act on every asset that an account holds."""
+    state, enforce = world.state, world.timeline.enforce
+    instant, first = state.counter[INSTANT], state.start[account]
+    for slot in range(first, first + state.count[account]):
+        if enforce[instant, world.tape.asset[state.instrument[slot]]] == 0:
+            return False
+    return True
 
 
 @compiled()
-def liquidate(
-    tape: TapeArrays,
-    book: BookArrays,
-    venue: VenueNumbers,
-    state: State,
-    series: np.ndarray,
-    event: np.ndarray,
+def _share(
+    world: Any,
     account: int,
-    row: int,
-    equity_at_check: float,
+    equity: float,
     maintenance: float,
+    exposure: float,
+    unit_penalty: float,
 ) -> float:
-    """Close a share of an account's portfolio, all legs alike, against the book.
+    """Return the share of every leg that one step closes."""
+    venue, steps = world.venue, world.state.steps[account]
+    mode = venue.mode
+    if mode == FULL or exposure < venue.small_usd or steps >= venue.steps_before_full:
+        return 1.0
+    if mode == PROPORTIONAL:
+        return proportional_share(
+            equity, maintenance, venue.proportional_gain, venue.proportional_cap,
+            venue.minimum_share,
+        )  # fmt: skip
+    if equity <= 0.0:
+        return 1.0
+    if mode == STEP:
+        if venue.interval_ms > 0.0:
+            return share_of_remaining(float(steps), venue.step)
+        return share_in_steps(equity, maintenance, venue.target, unit_penalty, venue.step)
+    if mode == STEP_DOWN:
+        return share_to_bracket(exposure, venue.brackets)
+    return share_to_target(equity, maintenance, venue.target, unit_penalty, venue.minimum_share)
 
-    To-target mode closes the share ``f`` that restores ``target x maintenance`` when margin
-    shrinks with the portfolio and the penalty is paid on what is closed:
-    ``equity - f * penalty * exposure = target * maintenance * (1 - f)``.
 
-    Returns
-    -------
-    float
-        The shortfall in USD if the account ends flat and below zero, else 0.
-    """
-    first = state.start[account]
-    legs = state.count[account]
-    exposure = 0.0
-    net = np.zeros(tape.index.shape[1])
-    for slot in range(first, first + legs):
-        i = state.instrument[slot]
-        exposure += abs(state.quantity[slot]) * exposure_usd(state, i, venue)
-        net[tape.asset[i]] += state.quantity[slot] * state.delta_usd[i]
-    share = 1.0
-    if venue.liquidation_mode != FULL and equity_at_check > 0.0:
-        target = venue.liquidation_target * maintenance
-        saved = target - venue.penalty * exposure
-        if saved > 0.0:
-            share = max((target - equity_at_check) / saved, venue.liquidation_minimum_share)
-            share = min(share, 1.0)
+@compiled()
+def liquidation_step(world: Any, account: int, equity: float, maintenance: float) -> None:
+    """Make one step of an account's liquidation now."""
+    state, venue = world.state, world.venue
+    if venue.mode == AUCTION:
+        auction_step(world, account, equity, maintenance)
+        return
+    exposure = portfolio_exposure(world, account)
+    base = maintenance if venue.penalty_on_maintenance != 0.0 else exposure
+    unit_penalty = venue.penalty * base
+    share = _share(world, account, equity, maintenance, exposure, unit_penalty)
+    keeper_cost = world.tape.keeper_cost_usd[state.counter[ROW]]
+    if venue.keeper_participation != 0.0:
+        expected = venue.incentive_share * min(unit_penalty * share, max(equity, 0.0))
+        if expected < keeper_cost:
+            decline(world, account, 0)
+            return
+    before = equity_now(world, account)
+    closed, notional, cost = close_share(world, account, share)
+    base = maintenance * share if venue.penalty_on_maintenance != 0.0 else closed
+    penalty = penalise(world, account, venue.penalty * base)
+    pay_keeper_cost(world, keeper_cost)
+    state.steps[account] += 1
+    shortfall = settle_step(world, account)
+    log_step(
+        world, account, LIQUIDATION, notional, share, before, maintenance, cost, penalty, 0.0,
+        shortfall,
+    )  # fmt: skip
 
-    equity_before = equity_now(tape, state, account, row)
-    closed_exposure = 0.0
-    closed_notional = 0.0
-    cost = 0.0
-    for slot in range(first + legs - 1, first - 1, -1):
-        i = state.instrument[slot]
-        quantity = -share * state.quantity[slot]
-        volume = abs(quantity) * exposure_usd(state, i, venue)
-        asset = tape.asset[i]
-        slippage = impact_cost(volume, state.sold[asset], tape.depth_usd[row, asset], venue)
-        state.sold[asset] += volume
-        currency = settlement_currency(tape, i)
-        paid = quantity * state.unit[i] + slippage / rate_to_usd(tape, row, currency)
-        state.cash[account, currency] -= paid
-        state.flow[currency] += paid
-        closed_exposure += volume
-        closed_notional += abs(quantity) * state.notional_usd[i]
-        cost += slippage
-        change_position(state, account, i, quantity, True)
 
-    # A penalty is a claim on what is left; it must not create the deficit it is meant to avoid.
-    equity_after = equity_now(tape, state, account, row)
-    penalty = min(venue.penalty * closed_exposure, max(equity_after, 0.0))
-    charge(tape, book, state, account, row, penalty)
-    incentive = venue.incentive_share * penalty
-    state.purse[LIQUIDATORS] += incentive
-    state.purse[FUND] += penalty - incentive
+@compiled()
+def take_over(world: Any, account: int, maintenance: float) -> None:
+    """Let the backstop vault close an account at once and keep what is left, or pay what is not."""
+    state = world.state
+    portfolio_exposure(world, account)
+    before = equity_now(world, account)
+    _, notional, cost = close_share(world, account, 1.0)
+    left = equity_now(world, account)
+    to_vault = left if left >= 0.0 else -min(state.purse[VAULT], -left)
+    charge(world, account, to_vault, IN_PENALTIES)
+    state.purse[VAULT] += to_vault
+    shortfall = settle_step(world, account)
+    log_step(
+        world, account, TAKEOVER, notional, 1.0, before, maintenance, cost, max(to_vault, 0.0),
+        0.0, shortfall,
+    )  # fmt: skip
 
-    shortfall = 0.0
-    if state.count[account] == 0:
-        shortfall = close_out(tape, book, state, series, account, row)
-    state.call_ts[account] = -1
-    series[row, LIQUIDATIONS] += 1.0
-    series[row, LIQUIDATED_NOTIONAL] += closed_notional
-    series[row, PENALTIES] += penalty
 
-    largest = 0
-    for asset in range(1, net.shape[0]):
-        if abs(net[asset]) > abs(net[largest]):
-            largest = asset
-    event[0] = row
-    event[1] = account
-    event[2] = largest
-    event[3] = 1.0 if net[largest] >= 0.0 else -1.0
-    event[4] = closed_notional
-    event[5] = share
-    event[6] = equity_before
-    event[7] = maintenance
-    event[8] = cost
-    event[9] = penalty
-    event[10] = shortfall
-    return shortfall
+@compiled()
+def backstop_applies(venue: Any, equity: float, maintenance: float) -> bool:
+    """Return whether an account is so far gone that the vault takes it over."""
+    return venue.backstop_below >= 0.0 and equity < venue.backstop_below * maintenance
+
+
+@compiled()
+def begin(world: Any, account: int, equity: float, maintenance: float) -> None:
+    """Start an account's liquidation or go on with it, as soon as a keeper is free."""
+    state, venue = world.state, world.venue
+    if state.queued[account] == 1:
+        return
+    if backstop_applies(venue, equity, maintenance):
+        take_over(world, account, maintenance)
+        return
+    now = state.counter[CLOCK]
+    if state.liquidation_ts[account] == NEVER:
+        state.liquidation_ts[account] = now
+        state.steps[account] = 0
+        state.reserved[account] = 0.0
+    when = keeper_time(world, now)
+    if when > now:
+        state.queued[account] = 1
+        schedule(state, STEP_EVENT, account, when)
+        return
+    liquidation_step(world, account, equity, maintenance)

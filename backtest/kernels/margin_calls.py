@@ -2,111 +2,85 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
 from backtest.cache import compiled
 from backtest.kernels.money import withdraw
-from backtest.kernels.state import (
-    MARGIN_CALLS,
-    BookArrays,
-    State,
-    TapeArrays,
-)
-from backtest.kernels.types import Requirement
-from backtest.kernels.valuation import (
-    rate_to_usd,
-)
-from backtest.venue import VenueNumbers
+from backtest.kernels.queue import DEADLINE, DEPOSIT, schedule
+from backtest.kernels.records import MARGIN_CALLS
+from backtest.kernels.state import CLOCK, DEFICIT, FUND, HEALTH, NEVER, ROW, VAULT
+from backtest.kernels.valuation import rate_seen
 
-NO_CALL = -1
-"""``call_ts`` of an account without an open margin call."""
+DEFICIT_DUST_USD = 1e-9
+"""A deficit smaller than this is what rounding leaves."""
 
 
 @compiled()
-def release_excess(
-    tape: TapeArrays,
-    book: BookArrays,
-    state: State,
-    series: np.ndarray,
-    account: int,
-    row: int,
-    equity: float,
-    initial: float,
-) -> None:
-    """Let a healthy account take home what it holds above its own target."""
-    target = book.buffer[account] * initial
-    if equity > book.release[account] * target:
-        rate = rate_to_usd(tape, tape.seen[row], book.collateral_currency[account])
-        withdraw(tape, book, state, series, account, row, equity - target, rate)
+def run_health(world: Any) -> float:
+    """Return how much of the fund and of the vault is left, 1 for all of it or more."""
+    purse, venue = world.state.purse, world.venue
+    health = 1.0
+    if venue.fund_start_usd > 0.0:
+        health = min(health, purse[FUND] / venue.fund_start_usd)
+    if venue.vault_start_usd > 0.0:
+        health = min(health, purse[VAULT] / venue.vault_start_usd)
+    return max(health, 0.0)
+
+
+@compiled()
+def run_factor(world: Any, account: int) -> float:
+    """Return how much of its cushion an account still leaves at the venue, 1 for all of it."""
+    health, flight = world.state.level[HEALTH], world.book.flight[account]
+    return health**flight if flight > 0.0 and health < 1.0 else 1.0
+
+
+@compiled()
+def release_excess(world: Any, account: int, equity: float, initial: float) -> None:
+    """Let a healthy account take home what it holds above its own target.
+
+    In a run on the venue the target sinks towards the bare initial margin as fund and vault do.
+    """
+    state, book = world.state, world.book
+    if world.venue.gated_by_deficit != 0.0 and state.purse[DEFICIT] < -DEFICIT_DUST_USD:
+        return
+    stays = run_factor(world, account)
+    buffer = 1.0 + (book.buffer[account] - 1.0) * stays if stays < 1.0 else book.buffer[account]
+    release = 1.0 + (book.release[account] - 1.0) * stays if stays < 1.0 else book.release[account]
+    target = buffer * initial
+    if equity > release * target:
+        rate = rate_seen(world.market, book.collateral_currency[account])
+        withdraw(world, account, equity - target, rate)
+
+
+@compiled()
+def call_is_overdue(world: Any, account: int) -> bool:
+    """Return whether an account's margin call is open and past its deadline."""
+    state = world.state
+    called = state.call_ts[account]
+    return called != NEVER and state.counter[CLOCK] - called >= world.venue.call_deadline_ms
 
 
 @compiled()
 def call_margin(
-    tape: TapeArrays,
-    book: BookArrays,
-    venue: VenueNumbers,
-    state: State,
-    series: np.ndarray,
-    account: int,
-    row: int,
-    equity: float,
-    initial: float,
-    maintenance: float,
+    world: Any, account: int, equity: float, initial: float, maintenance: float
 ) -> bool:
     """Make, keep or drop a margin call; return whether an unpaid one is to be enforced."""
-    level = venue.call_level * maintenance
-    now = tape.ts[row]
-    called = state.call_ts[account]
+    state, book, series = world.state, world.book, world.records.series
+    level = world.venue.call_level * maintenance
+    now = state.counter[CLOCK]
     if equity >= level:
-        state.call_ts[account] = NO_CALL
-        if book.recorded[0] == 0:
-            release_excess(tape, book, state, series, account, row, equity, initial)
+        state.call_ts[account] = NEVER
+        if book.recorded == 0:
+            release_excess(world, account, equity, initial)
         return False
-    if called == NO_CALL:
-        asked = max(initial, level) - equity
-        state.call_ts[account] = now
-        series[row, MARGIN_CALLS] += asked
-        if book.recorded[0] == 0 and book.top_up_share[account] > 0.0:
-            state.deposit_ts[account] = now + book.top_up_delay_ms[account]
-            state.deposit_usd[account] = book.top_up_share[account] * asked
-        return False
-    return now - called >= venue.call_deadline_ms
-
-
-@compiled()
-def list_unsettled(
-    book: BookArrays,
-    venue: VenueNumbers,
-    state: State,
-    requirement: Requirement,
-    equity: np.ndarray,
-    active: np.ndarray,
-    listed: np.ndarray,
-) -> int:
-    """List the accounts for which the margin check has something to do.
-
-    The others are solvent beyond the call level, have no open call and nothing to take home:
-    nearly everybody, nearly always.
-
-    Returns
-    -------
-    int
-        How many there are; they stand first in ``listed``.
-    """
-    call_ts, buffer, release = state.call_ts, book.buffer, book.release
-    initial, maintenance = requirement.initial, requirement.maintenance
-    elastic = book.recorded[0] == 0
-    count = 0
-    for account in active:
-        settled = (
-            equity[account] >= maintenance[account]
-            and equity[account] >= venue.call_level * maintenance[account]
-            and call_ts[account] == NO_CALL
-        )
-        if settled and elastic:
-            target = buffer[account] * initial[account]
-            settled = not equity[account] > release[account] * target
-        if not settled:
-            listed[count] = account
-            count += 1
-    return count
+    if state.call_ts[account] != NEVER:
+        return call_is_overdue(world, account)
+    asked = max(initial, level) - equity
+    state.call_ts[account] = now
+    series[state.counter[ROW], MARGIN_CALLS] += asked
+    schedule(state, DEADLINE, account, now + int(world.venue.call_deadline_ms))
+    if book.recorded == 0 and book.top_up_share[account] > 0.0:
+        state.deposit_ts[account] = now + book.top_up_delay_ms[account]
+        state.deposit_usd[account] = book.top_up_share[account] * asked
+        schedule(state, DEPOSIT, account, state.deposit_ts[account])
+    return False

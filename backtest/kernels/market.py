@@ -1,4 +1,4 @@
-"""What happens to everybody at once: prices, funding, expiry, deposits, the venue's health."""
+"""What happens to everybody at once: prices, funding, expiry, transfers, the venue's health."""
 
 from __future__ import annotations
 
@@ -7,131 +7,195 @@ from typing import Any
 import numpy as np
 
 from backtest.cache import compiled
-from backtest.instruments import OPTION, PERPETUAL
-from backtest.kernels.margin_calls import NO_CALL
-from backtest.kernels.money import close_out, deposit
-from backtest.kernels.positions import change_position
+from backtest.instruments import PERPETUAL
+from backtest.kernels.aftermath import cancel_orders, end_liquidation, owe
+from backtest.kernels.execution import add_shift, set_true_prices
+from backtest.kernels.money import close_out
+from backtest.kernels.positions import add_contracts
+from backtest.kernels.records import FUNDING_PAID, IN_FUNDING, IN_TRADING, IN_TRANSFERS
 from backtest.kernels.state import (
-    ACCOUNTS_OPEN,
     FUND,
-    LOCKED_COLLATERAL,
-    OPEN_NOTIONAL,
-    REQUIRED_INITIAL,
-    REQUIRED_MAINTENANCE,
-    BookArrays,
-    State,
-    TapeArrays,
+    INSTANT,
+    KNOWN,
+    NEVER,
+    NEXT_TRANSFER,
+    PERMANENT,
+    ROW,
+    SEEN_SHIFT,
+    SHIFT,
+    TRANSIENT,
 )
-from backtest.kernels.types import (
-    KERNEL_SLOTS,
-    PROTOCOL_FUND_USD,
-    PROTOCOL_OPEN_NOTIONAL_USD,
-    KernelInput,
-    Market,
-    Requirement,
-)
+from backtest.kernels.types import PROTOCOL_FUND_USD, PROTOCOL_OPEN_NOTIONAL_USD
 from backtest.kernels.valuation import (
-    price_now,
-    price_seen,
+    price_held_now,
+    price_held_seen,
+    rate_now,
+    see_prices,
     settlement_currency,
 )
+from backtest.instruments import OPTION
 
 
 @compiled()
-def see_market(
-    tape: TapeArrays,
-    paths: Any,
-    given: tuple[KernelInput, ...],
-    state: State,
-    market: Market,
-    row: int,
-) -> None:
-    """Price what is held, truly and as the venue sees it, and post the parameters in force."""
-    seen = tape.seen[row]
-    market.tick[0] = row
-    held = np.flatnonzero(state.holders)
-    price_now(tape, state, held, row)
-    if seen < 0:
-        return
-    market.index[:] = tape.index[seen]
-    market.mark[:] = tape.mark[seen]
-    price_seen(tape, state, market, held, row)
-    for layer in range(KERNEL_SLOTS):
-        given[layer].parameters[:] = paths[layer][seen]
+def open_row(world: Any, row: int) -> None:
+    """Let the market move to a row: what liquidations did to the price decays on the way."""
+    tape, state, venue = world.tape, world.state, world.venue
+    assets, before = state.assets, state.counter[ROW]
+    if venue.feedback_on != 0.0:
+        if before >= 0:
+            elapsed = float(tape.ts[row] - tape.ts[before])
+            kept = 2.0 ** (-elapsed / venue.half_life_ms)
+            for a in range(assets.shape[1]):
+                assets[TRANSIENT, a] *= kept
+        add_shift(assets)
+        for a in range(assets.shape[1]):
+            state.shift_at_row[row, a] = assets[SHIFT, a]
+    state.counter[ROW] = row
+    set_true_prices(world)
+    price_held_now(world)
 
 
 @compiled()
-def accrue_funding(tape: TapeArrays, state: State, row: int) -> None:
+def accrue_funding(world: Any) -> None:
     """Let longs pay what the tape's funding says, per unit of notional, to the market."""
-    if not np.any(tape.funding[row] != 0.0):
+    tape, state, records = world.tape, world.state, world.records
+    row, funding = state.counter[ROW], tape.funding
+    due = False
+    for a in range(funding.shape[1]):
+        due = due or funding[row, a] != 0.0
+    if not due:
         return
     cash, flow, start, count = state.cash, state.flow, state.start, state.count
     instrument, quantity, unit = state.instrument, state.quantity, state.unit
-    kind, asset, inverse, funding = tape.kind, tape.asset, tape.inverse, tape.funding
+    kind, asset, ledger = tape.kind, tape.asset, records.ledger
+    total = 0.0
     for account in range(start.shape[0] - 1):
         first = start[account]
         for slot in range(first, first + count[account]):
             i = instrument[slot]
             if kind[i] == PERPETUAL:
                 paid = quantity[slot] * abs(unit[i]) * funding[row, asset[i]]
-                currency = 1 + asset[i] if inverse[i] == 1 else 0
+                currency = settlement_currency(tape, i)
                 cash[account, currency] -= paid
                 flow[currency] += paid
+                worth = paid * rate_now(state, currency)
+                ledger[account, IN_FUNDING] -= worth
+                total += max(worth, 0.0)
+    records.series[row, FUNDING_PAID] += total
 
 
 @compiled()
-def settle_expired(
-    tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int
-) -> float:
-    """Settle what expired, in cash, at the index; return the shortfall of accounts left flat."""
+def _payoff(world: Any, i: int) -> float:
+    """Return what one expired contract pays, in its settlement currency.
+
+    An average of the index before expiry settles it; coins are counted at that average too.
+    """
+    tape = world.tape
+    settled = tape.settlement_usd[i]
+    size = tape.contract_size[i]
+    if tape.kind[i] != OPTION:
+        return -size / settled if tape.inverse[i] == 1 else size * settled
+    intrinsic = settled - tape.strike[i]
+    if tape.is_call[i] == 0:
+        intrinsic = -intrinsic
+    payoff = size * max(intrinsic, 0.0)
+    return payoff / settled if tape.inverse[i] == 1 else payoff
+
+
+@compiled()
+def settle_expired(world: Any) -> None:
+    """Settle what expired, in cash; close accounts out that are left without a position."""
+    tape, state = world.tape, world.state
+    holders, expiry_ms, now = state.holders, tape.expiry_ms, tape.ts[state.counter[ROW]]
     due = False
-    holders, expiry_ms, now = state.holders, tape.expiry_ms, tape.ts[row]
     for i in range(holders.shape[0]):
-        if holders[i] > 0 and expiry_ms[i] <= now:
-            due = True
-            break
+        due = due or (holders[i] > 0 and expiry_ms[i] <= now)
     if not due:
-        return 0.0
-    shortfall = 0.0
-    for account in range(state.wallet.shape[0]):
+        return
+    for account in range(state.cash.shape[0] - 1):
         first = state.start[account]
-        settled = False
+        last = -1
+        held = 0.0
         for slot in range(first + state.count[account] - 1, first - 1, -1):
             i = state.instrument[slot]
-            if tape.kind[i] == OPTION and tape.expiry_ms[i] <= tape.ts[row]:
-                index = tape.index[row, tape.asset[i]]
-                intrinsic = index - tape.strike[i]
-                if tape.is_call[i] == 0:
-                    intrinsic = -intrinsic
-                payoff = tape.contract_size[i] * max(intrinsic, 0.0)
-                if tape.inverse[i] == 1:
-                    payoff = payoff / index
-                received = state.quantity[slot] * payoff
+            if expiry_ms[i] <= now:
+                held = state.quantity[slot]
+                last = i
+                received = held * _payoff(world, i)
                 currency = settlement_currency(tape, i)
                 state.cash[account, currency] += received
                 state.flow[currency] -= received
-                change_position(state, account, i, -state.quantity[slot], True)
-                settled = True
-        if settled and state.count[account] == 0:
-            state.call_ts[account] = NO_CALL
-            shortfall += close_out(tape, book, state, series, account, row)
-    return shortfall
+                worth = received * rate_now(state, currency)
+                world.records.ledger[account, IN_TRADING] += worth
+                add_contracts(state, account, i, -held, 0.0, True)
+        if last >= 0 and state.count[account] == 0:
+            state.call_ts[account] = NEVER
+            if state.queued[account] == 0:
+                end_liquidation(state, account)
+            cancel_orders(world, account)
+            owe(world, last, held, close_out(world, account))
 
 
 @compiled()
-def update_protocol(state: State, market: Market, tape: TapeArrays) -> None:
+def _post_parameters(world: Any, policy_row: int) -> None:
+    ask = world.ask
+    for k in range(ask.parameters0.shape[0]):
+        ask.parameters0[k] = ask.path0[policy_row, k]
+    for k in range(ask.parameters1.shape[0]):
+        ask.parameters1[k] = ask.path1[policy_row, k]
+    for k in range(ask.parameters2.shape[0]):
+        ask.parameters2[k] = ask.path2[policy_row, k]
+    for k in range(ask.parameters3.shape[0]):
+        ask.parameters3[k] = ask.path3[policy_row, k]
+
+
+@compiled()
+def see(world: Any, instant: int) -> None:
+    """Let the venue see what has arrived by an instant: prices, parameters, its own health."""
+    timeline, state = world.timeline, world.state
+    seen_row, policy_row, assets = timeline.seen_row, timeline.policy_row[instant], state.assets
+    state.counter[INSTANT] = instant
+    known = policy_row >= 0
+    for a in range(assets.shape[1]):
+        row = seen_row[instant, a]
+        known = known and row >= 0
+        if row >= 0 and (instant == 0 or row != seen_row[instant - 1, a]):
+            assets[SEEN_SHIFT, a] = state.shift_at_row[row, a]
+    state.counter[KNOWN] = 1 if known else 0
+    if known:
+        see_prices(world, instant)
+        _post_parameters(world, policy_row)
+        price_held_seen(world)
+    _update_protocol(world)
+
+
+@compiled()
+def see_shift(world: Any) -> None:
+    """Let the venue's oracle follow prices that liquidations have moved."""
+    state, instant = world.state, world.state.counter[INSTANT]
+    for a in range(state.assets.shape[1]):
+        if world.timeline.enforce[instant, a] == 1:
+            state.assets[SEEN_SHIFT, a] = state.assets[SHIFT, a]
+    see_prices(world, instant)
+    price_held_seen(world)
+    _update_protocol(world)
+
+
+@compiled()
+def _update_protocol(world: Any) -> None:
     """Show the policy the venue's own health: its fund and the open notional per asset.
 
-    Contracts are first added up per instrument, both sides alike, for `record_levels` too.
+    Contracts are first added up per instrument, both sides alike, for the records too.
     """
+    state, asset = world.state, world.tape.asset
     gross, start, count = state.gross, state.start, state.count
-    instrument, quantity, asset = state.instrument, state.quantity, tape.asset
+    instrument, quantity = state.instrument, state.quantity
     gross[:] = 0.0
     for account in range(start.shape[0] - 1):
         first = start[account]
         for slot in range(first, first + count[account]):
             gross[instrument[slot]] += abs(quantity[slot])
-    protocol, notional_usd = market.protocol, market.notional_usd
+    protocol, notional_usd = world.market.protocol, world.market.notional_usd
     protocol[:] = 0.0
     protocol[PROTOCOL_FUND_USD] = state.purse[FUND]
     for i in range(gross.shape[0]):
@@ -139,51 +203,16 @@ def update_protocol(state: State, market: Market, tape: TapeArrays) -> None:
 
 
 @compiled()
-def arrive_deposits(
-    tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int
-) -> None:
-    """Credit margin-call payments that are due, and the transfers of a recorded book."""
-    deposit_ts = state.deposit_ts
-    for account in range(deposit_ts.shape[0]):
-        due = deposit_ts[account]
-        if due >= 0 and due <= tape.ts[row]:
-            state.deposit_ts[account] = -1
-            if state.count[account] > 0:
-                currency = book.collateral_currency[account]
-                rate = 1.0 if currency == 0 else tape.index[row, currency - 1]
-                deposit(tape, book, state, series, account, row, state.deposit_usd[account], rate)
-    transfer = state.cursor[1]
+def arrive_transfers(world: Any) -> None:
+    """Credit the transfers that the book has seen up to the present row."""
+    state, book = world.state, world.book
+    transfer, row = state.counter[NEXT_TRANSFER], state.counter[ROW]
     while transfer < book.transfer_row.shape[0] and book.transfer_row[transfer] <= row:
         account = book.transfer_account[transfer]
-        currency = book.collateral_currency[account]
+        currency = book.transfer_currency[transfer]
         amount = book.transfer_amount[transfer]
         state.cash[account, currency] += amount
         state.flow[currency] -= amount
+        world.records.ledger[account, IN_TRANSFERS] += amount * rate_now(state, currency)
         transfer += 1
-    state.cursor[1] = transfer
-
-
-@compiled()
-def record_levels(
-    state: State,
-    requirement: Requirement,
-    series: np.ndarray,
-    equity: np.ndarray,
-    active: np.ndarray,
-    row: int,
-) -> None:
-    """Record what is open, locked and required at the moment of the margin check."""
-    gross, notional_usd = state.gross, state.notional_usd
-    initial, maintenance = requirement.initial, requirement.maintenance
-    notional = locked = asked = kept = 0.0
-    for i in range(gross.shape[0]):
-        notional += gross[i] * notional_usd[i]
-    for account in active:
-        locked += max(equity[account], 0.0)
-        asked += initial[account]
-        kept += maintenance[account]
-    series[row, OPEN_NOTIONAL] = notional
-    series[row, LOCKED_COLLATERAL] = locked
-    series[row, REQUIRED_INITIAL] = asked
-    series[row, REQUIRED_MAINTENANCE] = kept
-    series[row, ACCOUNTS_OPEN] = active.shape[0]
+    state.counter[NEXT_TRANSFER] = transfer

@@ -1,90 +1,118 @@
 """Double-entry money: every transfer leaves one place and arrives in another.
 
 Money lives in accounts, in their wallets outside the venue, in the purses (fund, liquidators,
-fees, uncovered deficit) and with the market, which is the counterparty of every trade. What
-the market receives is collected per tick in ``state.flow`` and posted once, so that its balance
-does not gather a rounding error per transfer.
+fees, uncovered deficit, vault) and with the market, which is the counterparty of every trade.
+What the market receives is collected in ``state.flow`` and posted once per instant, so that its
+balance does not gather a rounding error per transfer.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
 from backtest.cache import compiled
-from backtest.kernels.state import (
-    DEFICIT,
+from backtest.kernels.laws.deleveraging import withdrawal_haircut
+from backtest.kernels.records import (
     DEPOSITS,
-    FUND,
     GROSS_BAD_DEBT,
-    INSURANCE_DRAWDOWN,
-    PURSES,
-    RESIDUAL_BAD_DEBT,
+    IN_BAD_DEBT,
+    IN_DEPOSITS,
+    IN_SOCIALISED,
+    IN_TRADING,
+    IN_WITHDRAWALS,
+    SOCIALISED,
     WITHDRAWALS,
-    BookArrays,
-    State,
-    TapeArrays,
 )
-from backtest.kernels.valuation import equity_now, rate_to_usd
+from backtest.kernels.state import (
+    CLIENT_FUNDS,
+    DEFICIT,
+    FEES,
+    FUND,
+    PURSES,
+    ROW,
+)
+from backtest.kernels.valuation import equity_now, rate_now, settlement_currency
+from backtest.rules.waterfall import BY_WITHDRAWAL
 
 
 @compiled()
-def charge(
-    tape: TapeArrays, book: BookArrays, state: State, account: int, row: int, amount_usd: float
-) -> None:
+def charge(world: Any, account: int, amount_usd: float, column: int) -> None:
     """Take US dollars from an account, out of its collateral currency, at the index.
 
-    The caller books the dollars where they go.
+    The caller books the dollars where they go; ``column`` is that of the account's ledger.
     """
-    currency = book.collateral_currency[account]
-    coins = amount_usd / rate_to_usd(tape, row, currency)
+    state = world.state
+    currency = world.book.collateral_currency[account]
+    coins = amount_usd / rate_now(state, currency)
     state.cash[account, currency] -= coins
     if currency != 0:
         state.flow[currency] += coins
         state.flow[0] -= amount_usd
+    world.records.ledger[account, column] -= amount_usd
 
 
 @compiled()
-def deposit(
-    tape: TapeArrays,
-    book: BookArrays,
-    state: State,
-    series: np.ndarray,
-    account: int,
-    row: int,
-    amount_usd: float,
-    rate: float,
-) -> None:
+def pay_for_contracts(world: Any, account: int, instrument: int, quantity: float) -> None:
+    """Pay the market for contracts at their true unit value; selling is paid the other way."""
+    state = world.state
+    currency = settlement_currency(world.tape, instrument)
+    paid = quantity * state.unit[instrument]
+    state.cash[account, currency] -= paid
+    state.flow[currency] += paid
+    world.records.ledger[account, IN_TRADING] -= paid * rate_now(state, currency)
+
+
+@compiled()
+def fund_income(world: Any, amount_usd: float) -> None:
+    """Put money into the insurance fund up to its target; the rest is the venue's."""
+    purse = world.state.purse
+    kept = min(amount_usd, max(world.venue.fund_target_usd - purse[FUND], 0.0))
+    purse[FUND] += kept
+    purse[FEES] += amount_usd - kept
+
+
+@compiled()
+def deposit(world: Any, account: int, amount_usd: float, rate: float) -> None:
     """Move money from wallet to account: an amount in USD at a rate, at most the wallet."""
-    currency = book.collateral_currency[account]
-    coins = min(amount_usd / rate, state.wallet[account])
-    state.wallet[account] -= coins
+    state, series = world.state, world.records.series
+    currency = world.book.collateral_currency[account]
+    owner = world.book.owner[account]
+    coins = min(amount_usd / rate, state.wallet[owner])
+    state.wallet[owner] -= coins
     state.cash[account, currency] += coins
-    series[row, DEPOSITS] += coins * rate_to_usd(tape, row, currency)
+    worth = coins * rate_now(state, currency)
+    series[state.counter[ROW], DEPOSITS] += worth
+    world.records.ledger[account, IN_DEPOSITS] += worth
 
 
 @compiled()
-def withdraw(
-    tape: TapeArrays,
-    book: BookArrays,
-    state: State,
-    series: np.ndarray,
-    account: int,
-    row: int,
-    amount_usd: float,
-    rate: float,
-) -> None:
+def haircut_on_withdrawal(world: Any, account: int, amount_usd: float) -> float:
+    """Keep back a withdrawal's part of an uncovered deficit; return what may leave."""
+    state = world.state
+    if world.venue.socialised_by != BY_WITHDRAWAL or state.purse[DEFICIT] >= 0.0:
+        return amount_usd
+    cut = amount_usd * withdrawal_haircut(-state.purse[DEFICIT], state.level[CLIENT_FUNDS])
+    charge(world, account, cut, IN_SOCIALISED)
+    state.purse[DEFICIT] += cut
+    world.records.series[state.counter[ROW], SOCIALISED] += cut
+    return amount_usd - cut
+
+
+@compiled()
+def withdraw(world: Any, account: int, amount_usd: float, rate: float) -> None:
     """Move money from account to wallet: an amount in USD at a rate."""
-    currency = book.collateral_currency[account]
-    coins = amount_usd / rate
+    state, series = world.state, world.records.series
+    currency = world.book.collateral_currency[account]
+    coins = haircut_on_withdrawal(world, account, amount_usd) / rate
     state.cash[account, currency] -= coins
-    state.wallet[account] += coins
-    series[row, WITHDRAWALS] += coins * rate_to_usd(tape, row, currency)
+    state.wallet[world.book.owner[account]] += coins
+    worth = coins * rate_now(state, currency)
+    series[state.counter[ROW], WITHDRAWALS] += worth
+    world.records.ledger[account, IN_WITHDRAWALS] -= worth
 
 
 @compiled()
-def close_out(
-    tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, account: int, row: int
-) -> float:
+def close_out(world: Any, account: int) -> float:
     """Settle an account that holds no position any more.
 
     All its currencies are exchanged at the index. What is left goes back to the wallet (in a
@@ -96,9 +124,13 @@ def close_out(
     float
         The shortfall in USD, 0 if there is none.
     """
-    equity = equity_now(tape, state, account, row)
-    if equity >= 0.0 and book.recorded[0] == 1:
-        return 0.0
+    state, book = world.state, world.book
+    series, ledger, row = world.records.series, world.records.ledger, state.counter[ROW]
+    equity = equity_now(world, account)
+    if equity >= 0.0:
+        if book.recorded == 1:
+            return 0.0
+        equity = haircut_on_withdrawal(world, account, equity)
     for currency in range(state.cash.shape[1]):
         state.flow[currency] += state.cash[account, currency]
         state.cash[account, currency] = 0.0
@@ -106,54 +138,30 @@ def close_out(
     if equity < 0.0:
         state.purse[DEFICIT] += equity
         series[row, GROSS_BAD_DEBT] += -equity
+        ledger[account, IN_BAD_DEBT] -= equity
         return -equity
     currency = book.collateral_currency[account]
-    coins = equity / rate_to_usd(tape, row, currency)
+    coins = equity / rate_now(state, currency)
     if currency != 0:
         state.flow[0] += equity
         state.flow[currency] -= coins
-    state.wallet[account] += coins
+    state.wallet[book.owner[account]] += coins
     series[row, WITHDRAWALS] += equity
+    ledger[account, IN_WITHDRAWALS] -= equity
     return 0.0
 
 
 @compiled()
-def waterfall(
-    tape: TapeArrays, book: BookArrays, state: State, series: np.ndarray, row: int, shortfall: float
-) -> None:
-    """Cover this instant's shortfall: insurance fund first, then every solvent account.
-
-    The part that the fund cannot pay is shared in proportion to equity among the accounts that
-    hold positions; should even that not do, the rest stays in the deficit purse.
-    """
-    if shortfall <= 0.0:
-        return
-    paid = min(state.purse[FUND], shortfall)
-    state.purse[FUND] -= paid
-    state.purse[DEFICIT] += paid
-    series[row, INSURANCE_DRAWDOWN] += paid
-    residual = shortfall - paid
-    if residual <= 0.0:
-        return
-    series[row, RESIDUAL_BAD_DEBT] += residual
-    accounts = state.wallet.shape[0]
-    solvent = 0.0
-    for account in range(accounts):
-        if state.count[account] > 0:
-            solvent += max(equity_now(tape, state, account, row), 0.0)
-    if solvent <= 0.0:
-        return
-    share = min(residual / solvent, 1.0)
-    for account in range(accounts):
-        if state.count[account] > 0:
-            equity = equity_now(tape, state, account, row)
-            if equity > 0.0:
-                charge(tape, book, state, account, row, share * equity)
-                state.purse[DEFICIT] += share * equity
+def post_flows(world: Any) -> None:
+    """Post what the market received at this instant."""
+    outside, flow = world.state.outside, world.state.flow
+    for currency in range(flow.shape[0]):
+        outside[currency] += flow[currency]
+        flow[currency] = 0.0
 
 
 @compiled()
-def imbalance(tape: TapeArrays, book: BookArrays, state: State, row: int) -> tuple[float, float]:
+def imbalance(world: Any) -> tuple[float, float]:
     """Add up all money there is and hold it against what there was at the start.
 
     Returns
@@ -161,24 +169,26 @@ def imbalance(tape: TapeArrays, book: BookArrays, state: State, row: int) -> tup
     tuple of float
         What appeared or vanished, and the gross sum it is relative to, both in USD.
     """
-    cash, wallet, collateral = state.cash, state.wallet, book.collateral_currency
-    accounts = wallet.shape[0]
+    state, purse = world.state, world.state.purse
+    cash, wallet, wallet_currency = state.cash, state.wallet, state.wallet_currency
+    accounts = cash.shape[0] - 1
     leaked = 0.0
     gross = 0.0
-    for currency in range(state.cash.shape[1]):
+    for currency in range(cash.shape[1]):
         total = state.outside[currency]
         scale = abs(total)
         for account in range(accounts):
             total += cash[account, currency]
             scale += abs(cash[account, currency])
-            if collateral[account] == currency:
-                total += wallet[account]
-                scale += wallet[account]
+        for owner in range(wallet.shape[0]):
+            if wallet_currency[owner] == currency:
+                total += wallet[owner]
+                scale += wallet[owner]
         if currency == 0:
-            for purse in range(PURSES):
-                total += state.purse[purse]
-                scale += abs(state.purse[purse])
-        rate = rate_to_usd(tape, row, currency)
+            for place in range(PURSES):
+                total += purse[place]
+                scale += abs(purse[place])
+        rate = rate_now(state, currency)
         leaked += abs(total - state.opening[currency]) * rate
         gross += scale * rate
     return leaked, gross

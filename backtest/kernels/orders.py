@@ -1,4 +1,4 @@
-"""Orders: a pre-trade margin check on a spare account, then all legs or none."""
+"""Orders: a pre-trade margin check on a spare account, then all legs or none; resting orders."""
 
 from __future__ import annotations
 
@@ -8,146 +8,255 @@ import numpy as np
 
 from backtest.book import CLOSE
 from backtest.cache import compiled
-from backtest.kernels.money import charge, close_out, deposit
-from backtest.kernels.positions import change_position, find_slot
-from backtest.kernels.state import (
-    FEES,
-    REJECTED_NOTIONAL,
-    BookArrays,
-    State,
-    TapeArrays,
+from backtest.instruments import OPTION
+from backtest.kernels.aftermath import cancel_orders, end_liquidation, owe
+from backtest.kernels.collateral import margin_equity
+from backtest.kernels.money import (
+    charge,
+    close_out,
+    deposit,
+    fund_income,
+    pay_for_contracts,
 )
-from backtest.kernels.types import (
-    Holdings,
-    KernelInput,
-    Market,
-    Requirement,
+from backtest.kernels.positions import add_contracts
+from backtest.kernels.records import IN_FEES, REJECTED_NOTIONAL
+from backtest.kernels.requirement import (
+    closing_quantity,
+    copy_to_spare,
+    include_orders,
+    require_one,
+)
+from backtest.kernels.state import (
+    CANCEL,
+    CLOCK,
+    FEES,
+    FILL,
+    INSTANT,
+    KNOWN,
+    NEVER,
+    NEXT_ACTION,
+    REST,
+    ROW,
+    TRADE,
 )
 from backtest.kernels.valuation import (
-    equity_seen,
     exposure_usd,
     price_now,
     price_seen,
-    rate_to_usd,
+    rate_seen,
     settlement_currency,
 )
-from backtest.venue import VenueNumbers
 
 
 @compiled()
-def order_quantity(book: BookArrays, state: State, order: int) -> float:
+def order_quantity(world: Any, order: int) -> float:
     """Return the contracts an order would trade; a closing order never opens a position."""
+    book = world.book
     quantity = book.order_quantity[order]
     if book.order_kind[order] != CLOSE:
         return quantity
-    slot = find_slot(state, book.order_account[order], book.order_instrument[order])
-    if slot < 0:
-        return 0.0
-    held = state.quantity[slot]
-    if held * quantity >= 0.0:
-        return 0.0
-    return -held if abs(quantity) >= abs(held) else quantity
+    account, i = book.order_account[order], book.order_instrument[order]
+    return closing_quantity(world.state, account, i, quantity)
 
 
 @compiled()
-def place_group(
-    tape: TapeArrays,
-    book: BookArrays,
-    venue: VenueNumbers,
-    kernels: Any,
-    given: tuple[KernelInput, ...],
-    market: Market,
-    state: State,
-    holdings: Holdings,
-    requirement: Requirement,
-    series: np.ndarray,
-    spare: np.ndarray,
-    first: int,
-    last: int,
-    row: int,
-) -> float:
-    """Execute the orders ``first .. last`` of one account together, or reject them together.
-
-    The portfolio as it would be is laid out in the spare account and margined there. In an
-    elastic book the account then posts up to ``buffer x initial margin`` from its wallet; with
-    less than the initial margin the group is rejected. Orders that only close are never
-    rejected for margin.
-
-    Returns
-    -------
-    float
-        A shortfall in USD, if the account closed its last position below zero.
-    """
-    account = book.order_account[first]
-    trial = spare[0]
-    asked = book.order_instrument[first:last]
-    price_now(tape, state, asked, row)
-    tradable = tape.seen[row] >= 0
-    if tradable:
-        price_seen(tape, state, market, asked, row)
-    reduces = True
-    wanted = 0.0
+def _tradable(world: Any, first: int, last: int) -> bool:
+    """Price what a group asks for; return whether all of it can be traded now."""
+    tape, book, state = world.tape, world.book, world.state
+    known = state.counter[KNOWN] == 1
+    now, instant = tape.ts[state.counter[ROW]], state.counter[INSTANT]
+    tradable = known
     for order in range(first, last):
         i = book.order_instrument[order]
-        reduces = reduces and book.order_kind[order] == CLOSE
-        alive = tape.listed_ms[i] <= tape.ts[row] and tape.ts[row] < tape.expiry_ms[i]
-        priced = not np.isnan(state.unit[i]) and not np.isnan(market.value_usd[i])
-        tradable = tradable and alive and priced
-        wanted += abs(order_quantity(book, state, order)) * state.notional_usd[i]
-    if not tradable:
+        price_now(world, i)
+        alive = tape.listed_ms[i] <= now < tape.expiry_ms[i]
+        tradable = tradable and alive and not np.isnan(state.unit[i])
+        if known:
+            price_seen(world, i)
+            tradable = tradable and not np.isnan(world.market.value_usd[i])
+            tradable = tradable and world.timeline.enforce[instant, tape.asset[i]] == 1
+    return tradable
+
+
+@compiled()
+def _fee(world: Any, i: int, quantity: float, rate: float) -> float:
+    """Return the fee of trading contracts, USD; an option's is capped by its value."""
+    state = world.state
+    fee = rate * abs(quantity) * exposure_usd(world, i)
+    if world.tape.kind[i] == OPTION:
+        fee = min(fee, world.venue.option_fee_cap * abs(quantity) * abs(state.value_usd[i]))
+    return fee
+
+
+@compiled()
+def _group_fee(world: Any, first: int, last: int, rate: float) -> float:
+    total = 0.0
+    for order in range(first, last):
+        quantity = order_quantity(world, order)
+        if quantity != 0.0:
+            total += _fee(world, world.book.order_instrument[order], quantity, rate)
+    return total
+
+
+@compiled()
+def _money_to_post(
+    world: Any, kernels: Any, first: int, last: int, fee: float, resting: bool
+) -> float:
+    """Margin the portfolio as it would be; return what the account posts, or -1 to refuse.
+
+    In an elastic book the account posts up to ``buffer x initial margin`` from its wallet; with
+    less than the initial margin the group is refused.
+    """
+    state, book = world.state, world.book
+    account = book.order_account[first]
+    trial = copy_to_spare(world, account)
+    if not resting:
+        for order in range(first, last):
+            i = book.order_instrument[order]
+            quantity = order_quantity(world, order)
+            if quantity != 0.0:
+                currency = settlement_currency(world.tape, i)
+                state.cash[trial, currency] -= quantity * state.unit[i]
+                add_contracts(state, trial, i, quantity, state.unit[i], False)
+    require_one(world, kernels, trial)
+    initial = world.ask.initial[trial]
+    equity = margin_equity(world, trial) - fee
+    if state.live_count[account] > 0:
+        traded = first if resting else last
+        initial = include_orders(world, kernels, account, initial, first, traded)
+    if book.recorded == 1:
+        return 0.0
+    rate = rate_seen(world.market, book.collateral_currency[account])
+    missing = max(book.buffer[account] * initial - equity, 0.0)
+    post = min(missing, state.wallet[book.owner[account]] * rate)
+    return post if equity + post >= initial else -1.0
+
+
+@compiled()
+def _execute(world: Any, first: int, last: int, fee: float, post: float) -> None:
+    """Trade every order of a group, pay the fee and post the margin."""
+    state, book = world.state, world.book
+    account = book.order_account[first]
+    for order in range(first, last):
+        i = book.order_instrument[order]
+        quantity = order_quantity(world, order)
+        if quantity != 0.0:
+            pay_for_contracts(world, account, i, quantity)
+            add_contracts(state, account, i, quantity, state.unit[i], True)
+    charge(world, account, fee, IN_FEES)
+    to_fund = world.venue.fee_share_to_fund * fee
+    fund_income(world, to_fund)
+    state.purse[FEES] += fee - to_fund
+    if post > 0.0:
+        rate = rate_seen(world.market, book.collateral_currency[account])
+        deposit(world, account, post, rate)
+    if state.count[account] == 0:
+        state.call_ts[account] = NEVER
+        if state.queued[account] == 0:
+            end_liquidation(state, account)
+        cancel_orders(world, account)
+        # Whoever closes by an order of its own was on the other side of that order.
+        i = book.order_instrument[first]
+        owe(world, i, -book.order_quantity[first], close_out(world, account))
+
+
+@compiled()
+def _wanted_notional(world: Any, first: int, last: int) -> float:
+    total = 0.0
+    for order in range(first, last):
+        i = world.book.order_instrument[order]
+        total += abs(order_quantity(world, order)) * world.state.notional_usd[i]
+    return total
+
+
+@compiled()
+def _reduces(world: Any, first: int, last: int) -> bool:
+    for order in range(first, last):
+        if world.book.order_kind[order] != CLOSE:
+            return False
+    return True
+
+
+@compiled()
+def trade(world: Any, kernels: Any, first: int, last: int) -> None:
+    """Execute the orders ``first .. last`` of one account together, or refuse them together.
+
+    Orders that only close are never refused for margin.
+    """
+    state, series = world.state, world.records.series
+    reduces = _reduces(world, first, last)
+    if not _tradable(world, first, last):
         # An order to close what expired meanwhile asks for nothing, so nothing is refused.
         if not reduces:
-            series[row, REJECTED_NOTIONAL] += wanted
-        return 0.0
-
-    source = state.start[account]
-    base = state.start[trial]
-    state.count[trial] = state.count[account]
-    for k in range(state.count[account]):
-        state.instrument[base + k] = state.instrument[source + k]
-        state.quantity[base + k] = state.quantity[source + k]
-    for currency in range(state.cash.shape[1]):
-        state.cash[trial, currency] = state.cash[account, currency]
-
-    fee = 0.0
-    for order in range(first, last):
-        i = book.order_instrument[order]
-        quantity = order_quantity(book, state, order)
-        if quantity != 0.0:
-            currency = settlement_currency(tape, i)
-            state.cash[trial, currency] -= quantity * state.unit[i]
-            fee += venue.taker_fee * abs(quantity) * exposure_usd(state, i, venue)
-            change_position(state, trial, i, quantity, False)
-
-    currency = book.collateral_currency[account]
-    seen_rate = rate_to_usd(tape, tape.seen[row], currency)
+            wanted = _wanted_notional(world, first, last)
+            series[state.counter[ROW], REJECTED_NOTIONAL] += wanted
+        return
+    fee = _group_fee(world, first, last, world.venue.taker_fee)
     post = 0.0
     if not reduces:
-        for layer in range(len(given)):
-            kernels[layer](given[layer], market, holdings, spare, requirement)
-        initial = requirement.initial[trial]
-        equity = equity_seen(tape, state, market, trial, row) - fee
-        if book.recorded[0] == 0:
-            missing = max(book.buffer[account] * initial - equity, 0.0)
-            post = min(missing, state.wallet[account] * seen_rate)
-            if equity + post < initial:
-                series[row, REJECTED_NOTIONAL] += wanted
-                return 0.0
+        post = _money_to_post(world, kernels, first, last, fee, False)
+        if post < 0.0:
+            wanted = _wanted_notional(world, first, last)
+            series[state.counter[ROW], REJECTED_NOTIONAL] += wanted
+            return
+    _execute(world, first, last, fee, post)
 
-    for order in range(first, last):
-        i = book.order_instrument[order]
-        quantity = order_quantity(book, state, order)
-        if quantity != 0.0:
-            paid = quantity * state.unit[i]
-            traded = settlement_currency(tape, i)
-            state.cash[account, traded] -= paid
-            state.flow[traded] += paid
-            change_position(state, account, i, quantity, True)
-    charge(tape, book, state, account, row, fee)
-    state.purse[FEES] += fee
-    if post > 0.0:
-        deposit(tape, book, state, series, account, row, post, seen_rate)
-    if state.count[account] == 0:
-        state.call_ts[account] = -1
-        return close_out(tape, book, state, series, account, row)
-    return 0.0
+
+@compiled()
+def rest(world: Any, kernels: Any, order: int) -> None:
+    """Let an order rest in the book, if the account can bear its margin."""
+    state, series = world.state, world.records.series
+    account = world.book.order_account[order]
+    refused = not _tradable(world, order, order + 1)
+    if not refused:
+        state.live[order] = 1
+        state.live_count[account] += 1
+        post = _money_to_post(world, kernels, order, order + 1, 0.0, True)
+        refused = post < 0.0
+        if refused:
+            cancel(world, order)
+        elif post > 0.0:
+            rate = rate_seen(world.market, world.book.collateral_currency[account])
+            deposit(world, account, post, rate)
+    if refused and world.book.order_kind[order] != CLOSE:
+        wanted = _wanted_notional(world, order, order + 1)
+        series[state.counter[ROW], REJECTED_NOTIONAL] += wanted
+
+
+@compiled()
+def cancel(world: Any, order: int) -> None:
+    """Take a resting order out of the book."""
+    state = world.state
+    if state.live[order] == 1:
+        state.live[order] = 0
+        state.live_count[world.book.order_account[order]] -= 1
+
+
+@compiled()
+def fill(world: Any, order: int) -> None:
+    """Fill a resting order at the market's own price; its margin was tested when it came."""
+    if world.state.live[order] == 0:
+        return
+    cancel(world, order)
+    if _tradable(world, order, order + 1):
+        fee = _group_fee(world, order, order + 1, world.venue.maker_fee)
+        _execute(world, order, order + 1, fee, 0.0)
+
+
+@compiled()
+def act(world: Any, kernels: Any) -> None:
+    """Do what the book wants up to the present row, in its order."""
+    state, book = world.state, world.book
+    action, row = state.counter[NEXT_ACTION], state.counter[ROW]
+    while action < book.action_row.shape[0] and book.action_row[action] <= row:
+        kind, first = book.action_kind[action], book.action_first[action]
+        if kind == TRADE:
+            trade(world, kernels, first, book.action_last[action])
+        elif kind == REST:
+            rest(world, kernels, first)
+        elif kind == FILL:
+            fill(world, first)
+        elif kind == CANCEL:
+            cancel(world, first)
+        action += 1
+    state.counter[NEXT_ACTION] = action

@@ -1,175 +1,180 @@
-"""The arrays that the event loop reads and changes, and their exact numba types.
+"""The world of a replay: every array that the event loop reads and changes.
 
-First-class functions reach the loop only through an explicit signature, and an explicit
-signature is what lets one compiled loop, kept on disk, serve every policy.
+One block, `WORLD`, holds the read-only inputs (tape, timeline, book, venue), what the venue sees
+(market), what a replay changes (state), what a policy is asked with (ask) and what is recorded
+(records). Kernels take the world and the row, account or event they work on.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import numpy as np
-from numba import types
-
+from backtest.kernels.blocks import BlockType
+from backtest.kernels.types import KERNEL_SLOTS
 from backtest.venue import VenueNumbers
 
-# Places in `State.purse`, US dollars.
-FUND = 0
-LIQUIDATORS = 1
-FEES = 2
-DEFICIT = 3
-PURSES = 4
+# Places in `state.purse`, US dollars.
+FUND, LIQUIDATORS, FEES, DEFICIT, VAULT = range(5)
+PURSES = 5
 
-# Columns of the recorded series; `SERIES_NAMES` are their public names.
-OPEN_NOTIONAL = 0
-LOCKED_COLLATERAL = 1
-REQUIRED_INITIAL = 2
-REQUIRED_MAINTENANCE = 3
-GROSS_BAD_DEBT = 4
-INSURANCE_DRAWDOWN = 5
-RESIDUAL_BAD_DEBT = 6
-LIQUIDATIONS = 7
-LIQUIDATED_NOTIONAL = 8
-REJECTED_NOTIONAL = 9
-MARGIN_CALLS = 10
-DEPOSITS = 11
-WITHDRAWALS = 12
-PENALTIES = 13
-FUND_LEVEL = 14
-ACCOUNTS_OPEN = 15
-LEDGER_IMBALANCE = 16
-LEDGER_SCALE = 17
-SERIES_NAMES = (
-    "open_notional_usd",
-    "locked_collateral_usd",
-    "required_initial_usd",
-    "required_maintenance_usd",
-    "gross_bad_debt_usd",
-    "insurance_drawdown_usd",
-    "residual_bad_debt_usd",
-    "liquidations",
-    "liquidated_notional_usd",
-    "rejected_notional_usd",
-    "margin_calls_usd",
-    "deposits_usd",
-    "withdrawals_usd",
-    "penalties_usd",
-    "fund_usd",
-    "accounts_open",
-    "ledger_imbalance_usd",
-    "ledger_scale_usd",
+# Rows of `state.assets`, one column per asset.
+(
+    TRUE_INDEX,  # USD, the tape's times one plus the shift
+    TRUE_MARK,
+    SOLD,  # exposure executed at this instant, USD
+    PUSHED,  # the same signed: sales less purchases
+    PERMANENT,  # part of the shift that stays
+    TRANSIENT,  # part that decays
+    SHIFT,  # how far liquidations have moved the price, fraction
+    SEEN_SHIFT,  # the shift in the price that the venue sees
+    DRAWN,  # what the asset's deficits have drawn from the fund, USD
+    HELD_COINS,  # coins that accounts hold as collateral
+    NET,  # scratch
+    TRIAL_SOLD,  # scratch
+    OWED_BY_LONGS,  # shortfall of this instant, USD
+    OWED_BY_SHORTS,
+) = range(14)
+ASSET_ROWS = 14
+
+# Places in `state.counter`.
+(
+    CLOCK,
+    ROW,
+    INSTANT,
+    STAMP,  # names the present true prices
+    TICK,  # names what the venue sees
+    NEXT_ACTION,
+    NEXT_TRANSFER,
+    SEQUENCE,
+    EVENTS,  # in the queue
+    FREE_BLOCK,
+    BLOCK_USED,
+    LOGGED,
+    ADL_LOGGED,
+    KNOWN,  # 1 when the venue knows every price and the policy's parameters
+    CROSSED,  # accounts whose legs are margined one by one
+) = range(15)
+COUNTERS = 15
+# Places in `state.level`.
+HEALTH, CLIENT_FUNDS = range(2)
+LEVELS = 2
+
+# Columns of the coins' collateral rules.
+(
+    HAIRCUT,
+    DEPTH_IMPACT,
+    SCALE_START_USD,
+    WRONG_WAY,
+    CORRELATION,
+    PEG_USD,
+    PEG_THRESHOLD,
+    PEG_FACTOR,
+) = range(8)
+COLLATERAL_COLUMNS = 8
+
+NEVER = -1
+"""An instant that stands for none."""
+
+TRADE, REST, FILL, CANCEL = range(4)
+"""What an action of the book does with its orders."""
+
+
+def _fields(spec: str) -> dict[str, str]:
+    return dict(word.split(":") for word in spec.split())
+
+
+TAPE = BlockType(
+    "Tape",
+    _fields(
+        "ts:I1 snapshot:I1 index:F2 mark:F2 depth_usd:F2 funding:F2 keeper_cost_usd:F1 "
+        "settlement_usd:F1 iv:F2 forward_ratio:F2 asset:W1 kind:B1 inverse:B1 contract_size:F1 "
+        "strike:F1 is_call:B1 listed_ms:I1 expiry_ms:I1 iv_column:W1 expiry_column:W1"
+    ),
 )
-
-# Columns of the liquidation log; `LIQUIDATION_NAMES` are their public names.
-LIQUIDATION_NAMES = (
-    "row",
-    "account",
-    "asset",
-    "side",
-    "notional_usd",
-    "share",
-    "equity_usd",
-    "maintenance_usd",
-    "cost_usd",
-    "penalty_usd",
-    "shortfall_usd",
+"""The market, ``T`` rows, ``A`` assets, ``I`` instruments; see `backtest.arrays`."""
+TIMELINE = BlockType(
+    "Timeline",
+    _fields(
+        "at_ms:I1 row:I1 opens_row:I1 seen_row:I2 seen_snapshot:I1 policy_row:I1 enforce:I2 check:I1"
+    ),
 )
-LIQUIDATION_COLUMNS = len(LIQUIDATION_NAMES)
-
-
-class TapeArrays(NamedTuple):
-    """The tape and its instrument table, read-only."""
-
-    ts: np.ndarray  # (T,) int64
-    seen: np.ndarray  # (T,) int64, row that the venue knows at each row, -1 for none
-    snapshot: np.ndarray  # (T,) int64, option snapshot in force, -1 for none
-    seen_snapshot: np.ndarray  # (T,) int64, option snapshot that the venue knows
-    index: np.ndarray  # type: ignore[assignment]  # (T, A)
-    mark: np.ndarray  # (T, A)
-    funding: np.ndarray  # (T, A)
-    depth_usd: np.ndarray  # (T, A)
-    iv: np.ndarray  # (S, V)
-    forward_ratio: np.ndarray  # (S, E)
-    asset: np.ndarray  # (I,) int32
-    kind: np.ndarray  # (I,) int8
-    inverse: np.ndarray  # (I,) int8
-    contract_size: np.ndarray  # (I,)
-    strike: np.ndarray  # (I,)
-    is_call: np.ndarray  # (I,) int8
-    listed_ms: np.ndarray  # (I,) int64
-    expiry_ms: np.ndarray  # (I,) int64
-    iv_column: np.ndarray  # (I,) int32
-    expiry_column: np.ndarray  # (I,) int32
-
-
-class BookArrays(NamedTuple):
-    """Accounts and the orders of the window, read-only, instruments as rows of the tape."""
-
-    recorded: np.ndarray  # (1,) int64, 1 where collateral is as observed
-    collateral_currency: np.ndarray  # (N,) int64
-    buffer: np.ndarray  # (N,)
-    release: np.ndarray  # (N,)
-    top_up_share: np.ndarray  # (N,)
-    top_up_delay_ms: np.ndarray  # (N,) int64
-    order_row: np.ndarray  # (M,) int64, tape row that executes it
-    order_account: np.ndarray  # (M,) int64
-    order_instrument: np.ndarray  # (M,) int64
-    order_quantity: np.ndarray  # (M,)
-    order_kind: np.ndarray  # (M,) int64
-    order_group: np.ndarray  # (M,) int64
-    transfer_row: np.ndarray  # (X,) int64
-    transfer_account: np.ndarray  # (X,) int64
-    transfer_amount: np.ndarray  # (X,)
-
-
-class State(NamedTuple):
-    """Everything a replay changes. Row ``N`` is a spare account to try an order on."""
-
-    cash: np.ndarray  # (N + 1, 1 + A) in each currency
-    wallet: np.ndarray  # (N,) in the collateral currency
-    outside: np.ndarray  # (1 + A,) the market's cash, counterparty of every trade
-    flow: np.ndarray  # (1 + A,) what the market received in this tick, posted at its end
-    purse: np.ndarray  # (PURSES,) USD: fund, liquidators, fees, uncovered deficit
-    opening: np.ndarray  # (1 + A,) all money of each currency at the start
-    start: np.ndarray  # (N + 1,) int64, first slot
-    count: np.ndarray  # type: ignore[assignment]  # (N + 1,) int64, slots in use
-    instrument: np.ndarray  # (slots,) int64
-    quantity: np.ndarray  # (slots,)
-    holders: np.ndarray  # (I,) int64, accounts that hold each instrument
-    gross: np.ndarray  # (I,) contracts open in each instrument, both sides, at the margin check
-    call_ts: np.ndarray  # (N,) int64, when the open margin call was made, -1 for none
-    deposit_ts: np.ndarray  # (N,) int64, when its payment arrives, -1 for none
-    deposit_usd: np.ndarray  # (N,)
-    sold: np.ndarray  # (A,) liquidated exposure of this tick, USD
-    unit: np.ndarray  # (I,) true unit value in the settlement currency
-    value_usd: np.ndarray  # (I,) true unit value, USD
-    notional_usd: np.ndarray  # (I,) true notional of one contract, USD
-    delta_usd: np.ndarray  # (I,) signed sensitivity of one contract, USD
-    priced_row: np.ndarray  # (I,) int64, row at which the true values were set, -1 for never
-    seen_priced_row: np.ndarray  # (I,) int64, the same for the values that the venue sees
-    unused: np.ndarray  # (3, I) where a pricing puts what nobody reads
-    cursor: np.ndarray  # (2,) int64, next order and next transfer
-
-
-def _array(dtype: Any, ndim: int = 1, readonly: bool = True) -> types.Array:
-    return types.Array(dtype, ndim, "C", readonly=readonly)
-
-
-def _named(cls: type, spec: str, readonly: bool) -> types.NamedTuple:
-    kinds = {"f": types.float64, "i": types.int64, "w": types.int32, "b": types.int8}
-    parts = [_array(kinds[word[0]], int(word[1]), readonly) for word in spec.split()]
-    return types.NamedTuple(tuple(parts), cls)
-
-
-TAPE_TYPE = _named(
-    TapeArrays, "i1 i1 i1 i1 f2 f2 f2 f2 f2 f2 w1 b1 b1 f1 f1 b1 i1 i1 w1 w1", readonly=True
+"""The instants; see `backtest.timeline.Timeline`."""
+BOOK = BlockType(
+    "Book",
+    _fields(
+        "recorded:i0 owner:I1 collateral_currency:I1 buffer:F1 release:F1 flight:F1 "
+        "top_up_share:F1 top_up_delay_ms:I1 order_account:I1 order_instrument:I1 "
+        "order_quantity:F1 order_kind:I1 action_row:I1 action_kind:I1 action_first:I1 "
+        "action_last:I1 resting_start:I1 resting_order:I1 transfer_row:I1 transfer_account:I1 "
+        "transfer_currency:I1 transfer_amount:F1"
+    ),
 )
-BOOK_TYPE = _named(BookArrays, "i1 i1 f1 f1 f1 i1 i1 i1 i1 f1 i1 i1 i1 i1 f1", readonly=True)
-STATE_TYPE = _named(
-    State,
-    "f2 f1 f1 f1 f1 f1 i1 i1 i1 f1 i1 f1 i1 i1 f1 f1 f1 f1 f1 f1 i1 i1 f2 i1",
-    readonly=False,
+"""``N`` margin accounts and what they want; an isolated account is one per instrument."""
+VENUE = BlockType(
+    "Venue",
+    {
+        **dict.fromkeys(VenueNumbers._fields, "f0"),
+        **_fields(
+            "brackets:F1 outage_start_ms:I1 outage_end_ms:I1 market_cap_usd:F1 collateral:F2"
+        ),
+    },
 )
-VENUE_TYPE = types.NamedUniTuple(types.float64, len(VenueNumbers._fields), VenueNumbers)
-PATH_TYPE = _array(types.float64, 2)
-SERIES_TYPE = _array(types.float64, 2, readonly=False)
+MARKET = BlockType(
+    "Market",
+    _fields(
+        "tick:i1 index:f1 mark:f1 value_usd:f1 notional_usd:f1 forward:f1 sigma:f1 years:f1 "
+        "delta_usd:f1 protocol:f1"
+    ),
+)
+"""What the venue sees; the requirement kernels get it as `backtest.kernels.types.Market`."""
+STATE = BlockType(
+    "State",
+    _fields(
+        # Money: row N of cash is a spare account to try an order on.
+        "scheme:i1 cash:f2 wallet:f1 wallet_currency:I1 outside:f1 flow:f1 opening:f1 purse:f1 "
+        # Positions in slots: account a holds start[a] .. start[a] + count[a].
+        "start:i1 count:i1 instrument:i1 quantity:f1 entry:f1 holders:i1 gross:f1 "
+        # Calls, payments and liquidations in progress; NEVER where there is none.
+        "call_ts:i1 deposit_ts:i1 deposit_usd:f1 liquidation_ts:i1 steps:i1 queued:i1 reserved:f1 "
+        # Resting orders, and what each account would post and release in a run.
+        "live:i1 live_count:i1 "
+        # The linear trigger: position value, margin, deltas and prices when it was last set.
+        "anchor_ts:i1 anchor_value:f1 anchor_margin:f1 anchor_delta:f2 anchor_index:f2 "
+        # Prices of one contract, true; stamps say at which prices.
+        "unit:f1 value_usd:f1 notional_usd:f1 delta_usd:f1 priced:i1 seen_priced:i1 "
+        # Everything per asset, counters, levels and the queue of scheduled events.
+        "assets:f2 shift_at_row:f2 counter:i1 level:f1 event_time:i1 event_sequence:i1 "
+        "event_heap:i1 event_place:i1 "
+        # Scratch per account.
+        "who:i1 listed:i1 active:i1 winners:i1 equity:f1 gain:f1 score:f1"
+    ),
+)
+ASK = BlockType(
+    "Ask",
+    {
+        **_fields(
+            "initial:f1 maintenance:f1 worst_scenario:i1 leg_start:i1 leg_count:i1 "
+            "leg_initial:f1 leg_maintenance:f1 leg_worst:i1 legs:i1"
+        ),
+        **{
+            f"{name}{slot}": kind
+            for slot in range(KERNEL_SLOTS)
+            for name, kind in _fields(
+                "parameters:f1 constants:F1 scratch:f2 scratch_tick:i1 path:F2"
+            ).items()
+        },
+    },
+)
+"""What requirement kernels are handed and fill; per slot the parameters, constants, scratch."""
+RECORDS = BlockType("Records", _fields("series:f2 log:f2 adl_log:f2 ledger:f2"))
+WORLD = BlockType(
+    "World",
+    {
+        "tape": TAPE,
+        "timeline": TIMELINE,
+        "book": BOOK,
+        "venue": VENUE,
+        "market": MARKET,
+        "state": STATE,
+        "ask": ASK,
+        "records": RECORDS,
+    },
+)
