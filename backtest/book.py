@@ -26,6 +26,23 @@ OPEN = 0
 CLOSE = 1
 USD = 0
 """Collateral currency 0 is the US dollar; currency ``1 + a`` is the coin of asset ``a``."""
+OWN_CURRENCY = -1
+"""Currency of a transfer that is made in the account's collateral, whatever that is."""
+PORTFOLIO = 0
+CROSS = 1
+ISOLATED = 2
+
+_FLOATS = frozenset(
+    ("wallet", "buffer", "release", "top_up_share", "flight", "order_quantity", "order_limit")
+) | {"transfer_amount"}
+_UNSAID: dict[str, tuple[str, float]] = {
+    "scheme": ("wallet", PORTFOLIO),
+    "flight": ("wallet", 0.0),
+    "order_limit": ("order_ts", np.nan),
+    "order_until_ms": ("order_ts", 0),
+    "transfer_currency": ("transfer_ts", OWN_CURRENCY),
+}
+"""Per column that may be left out: the column it is as long as, and what each row then says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +85,21 @@ class AccountBook:
         ``(M,)`` legs of one strategy share a number, stand next to each other and are accepted
         or rejected together.
     transfer_ts, transfer_account, transfer_amount
-        ``(X,)`` observed deposits (positive) and withdrawals, in the collateral currency.
+        ``(X,)`` observed deposits (positive) and withdrawals, in ``transfer_currency``.
+    scheme
+        ``(N,)`` how the account is margined: ``PORTFOLIO`` nets risk over all it holds,
+        ``CROSS`` shares collateral between positions that are each margined alone,
+        ``ISOLATED`` sets collateral aside for each position.
+    flight
+        ``(N,)`` exponent, at least 0, with which the account's buffer and release shrink as
+        the venue's insurance fund falls; 0 never runs.
+    order_limit
+        ``(M,)`` USD, limit price of an order that rests; NaN for a market order.
+    order_until_ms
+        ``(M,)`` milliseconds UTC until which a limit order rests; 0 for a market order.
+    transfer_currency
+        ``(X,)`` ``OWN_CURRENCY`` for the account's collateral currency, else 0 for US dollars,
+        ``1 + a`` for the coin of ``assets[a]``.
     synthetic
         True where the book was generated; every caption that depends on it says so.
     origin
@@ -95,27 +126,39 @@ class AccountBook:
     transfer_ts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     transfer_account: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     transfer_amount: np.ndarray = field(default_factory=lambda: np.empty(0))
+    scheme: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    flight: np.ndarray = field(default_factory=lambda: np.empty(0))
+    order_limit: np.ndarray = field(default_factory=lambda: np.empty(0))
+    order_until_ms: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    transfer_currency: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     synthetic: bool = True
     origin: str = ""
 
     def __post_init__(self) -> None:
         """Freeze the arrays and refuse a book that contradicts itself."""
-        floats = {"wallet", "buffer", "release", "top_up_share", "order_quantity"}
-        floats.add("transfer_amount")
+        for name, (like, value) in _UNSAID.items():
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(getattr(self, like)), value))
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, np.ndarray):
-                dtype = np.float64 if f.name in floats else np.int64
+                dtype = np.float64 if f.name in _FLOATS else np.int64
                 frozen = np.array(value, dtype=dtype, order="C")
                 frozen.flags.writeable = False
                 object.__setattr__(self, f.name, frozen)
-                if not np.all(np.isfinite(frozen)):
-                    row = int(np.flatnonzero(~np.isfinite(frozen))[0])
+                wrong = ~np.isfinite(frozen)
+                if f.name == "order_limit":
+                    wrong &= ~np.isnan(frozen)
+                for row in np.flatnonzero(wrong)[:1]:
                     raise BookError(
                         f"book {f.name} row {row} is {frozen[row].item()}; it must be finite."
                     )
         self._check_accounts()
         self._check_orders()
+        self._check_groups()
+        self._check_resting()
+        self._check_transfers()
+        self._check_isolated()
 
     def _check_accounts(self) -> None:
         count = len(self.wallet)
@@ -127,6 +170,8 @@ class AccountBook:
             ("top_up_share", 0.0, 1.0),
             ("top_up_delay_ms", 0, np.inf),
             ("segment", 0, len(self.segments) - 1),
+            ("scheme", PORTFOLIO, ISOLATED),
+            ("flight", 0.0, np.inf),
         ):
             column = getattr(self, name)
             if column.shape != (count,):
@@ -139,23 +184,18 @@ class AccountBook:
 
     def _check_orders(self) -> None:
         count = len(self.order_ts)
-        for name, size in (("account", len(self.wallet)), ("instrument", len(self.symbols))):
+        for name in ("account", "instrument", "quantity", "kind", "group", "limit", "until_ms"):
+            if len(getattr(self, f"order_{name}")) != count:
+                raise BookError(f"book order_{name} does not have {count} rows.")
+        for name, size in (("account", len(self)), ("instrument", len(self.symbols)), ("kind", 2)):
             column = getattr(self, f"order_{name}")
             for row in np.flatnonzero((column < 0) | (column >= size))[:1]:
                 raise BookError(f"book order {row} names {name} {column[row]} of {size}.")
-        for name in ("account", "instrument", "quantity", "kind", "group"):
-            if len(getattr(self, f"order_{name}")) != count:
-                raise BookError(f"book order_{name} does not have {count} rows.")
         for row in np.flatnonzero(np.diff(self.order_ts) < 0)[:1]:
             raise BookError(
                 f"book order {row + 1} at {iso_utc(int(self.order_ts[row + 1]))} UTC "
                 "stands after a later one."
             )
-        self._check_groups()
-        if not (len(self.transfer_ts) == len(self.transfer_account) == len(self.transfer_amount)):
-            raise BookError("book transfer columns differ in length.")
-        if np.any(np.diff(self.transfer_ts) < 0):
-            raise BookError("book transfers are not in order of time.")
 
     def _check_groups(self) -> None:
         same = np.diff(self.order_group) == 0
@@ -175,6 +215,65 @@ class AccountBook:
             raise BookError(
                 f"book order {row} trades {self.symbols[self.order_instrument[row]]!r} a second "
                 f"time in group {self.order_group[row]}; give it a group of its own."
+            )
+
+    def _check_resting(self) -> None:
+        resting = np.isfinite(self.order_limit)
+        for row in np.flatnonzero(resting & (self.order_limit <= 0.0))[:1]:
+            raise BookError(
+                f"book order {row} has a limit of {self.order_limit[row]:g} USD; "
+                "a price must be positive."
+            )
+        for row in np.flatnonzero(resting & (self.order_until_ms <= self.order_ts))[:1]:
+            raise BookError(
+                f"book order {row} rests until {self.order_until_ms[row]} ms, which is not after "
+                f"its own time, {self.order_ts[row]} ms."
+            )
+        for row in np.flatnonzero(~resting & (self.order_until_ms != 0))[:1]:
+            raise BookError(
+                f"book order {row} rests until {self.order_until_ms[row]} ms without a limit "
+                "price; a market order is filled at once."
+            )
+        alone = np.append(True, np.diff(self.order_group) != 0)[: len(resting)]
+        alone &= np.append(alone[1:], True)[: len(resting)]
+        for row in np.flatnonzero(resting & ~alone)[:1]:
+            raise BookError(
+                f"book order {row} rests at a limit but shares group {self.order_group[row]}; "
+                "a resting order stands alone, as its legs could not be filled together."
+            )
+
+    def _check_transfers(self) -> None:
+        count = len(self.transfer_ts)
+        for name in ("account", "amount", "currency"):
+            if len(getattr(self, f"transfer_{name}")) != count:
+                raise BookError(f"book transfer_{name} does not have {count} rows.")
+        for name, low, high in (
+            ("account", 0, len(self) - 1),
+            ("currency", OWN_CURRENCY, len(self.assets)),
+        ):
+            column = getattr(self, f"transfer_{name}")
+            for row in np.flatnonzero((column < low) | (column > high))[:1]:
+                raise BookError(
+                    f"book transfer {row} names {name} {column[row]}; it must {_range(low, high)}."
+                )
+        for row in np.flatnonzero(np.diff(self.transfer_ts) < 0)[:1]:
+            raise BookError(f"book transfer {row + 1} stands after a later one.")
+
+    def _check_isolated(self) -> None:
+        """Observed collateral of an isolated account can back one position only."""
+        if self.mode != "recorded":
+            return
+        mine = np.flatnonzero(self.scheme[self.order_account] == ISOLATED)
+        first = np.full(len(self), -1)
+        # Written backwards, the first order of each account is what stays.
+        first[self.order_account[mine[::-1]]] = self.order_instrument[mine[::-1]]
+        for row in mine[self.order_instrument[mine] != first[self.order_account[mine]]][:1]:
+            account = self.order_account[row]
+            raise BookError(
+                f"book order {row} trades {self.symbols[self.order_instrument[row]]!r} on "
+                f"isolated account {account}, which holds {self.symbols[first[account]]!r}; "
+                "in a recorded book collateral is observed per position, so give each position "
+                "an account of its own."
             )
 
     def __len__(self) -> int:

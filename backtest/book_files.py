@@ -5,10 +5,12 @@ file               columns (``*`` may be absent)
 =================  ==========================================================================
 ``accounts``       ``account``, ``wallet``, ``collateral*`` (``USD`` or an asset; USD),
                    ``buffer*`` (1), ``release*`` (1), ``top_up_share*`` (0),
-                   ``top_up_delay_ms*`` (0), ``segment*`` (``observed``)
+                   ``top_up_delay_ms*`` (0), ``segment*`` (``observed``), ``scheme*``
+                   (``portfolio``, ``cross`` or ``isolated``; portfolio), ``flight*`` (0)
 ``orders``         ``ts_ms``, ``account``, ``instrument``, ``quantity``, ``kind*`` (``open``),
-                   ``group*`` (each order its own)
-``transfers*``     ``ts_ms``, ``account``, ``amount``
+                   ``group*`` (each order its own), ``limit_usd*`` (empty: at market),
+                   ``until_ms*`` (0)
+``transfers*``     ``ts_ms``, ``account``, ``amount``, ``currency*`` (the account's collateral)
 =================  ==========================================================================
 
 Each table is Parquet or CSV. Times are whole milliseconds UTC, ascending; account names are
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from backtest.book import CLOSE, OPEN, AccountBook
+from backtest.book import CLOSE, CROSS, ISOLATED, OPEN, OWN_CURRENCY, PORTFOLIO, AccountBook
 from backtest.errors import BookError, nearest
 from backtest.mistakes import first_mistake
 
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 Table = Literal["accounts", "orders", "transfers"]
 
 _KINDS = {"open": OPEN, "close": CLOSE}
+_SCHEMES = {"portfolio": PORTFOLIO, "cross": CROSS, "isolated": ISOLATED}
+_OWN = "collateral"
+"""What a transfer says that is made in the account's own collateral."""
 _REQUIRED: dict[Table, tuple[str, ...]] = {
     "accounts": ("account", "wallet"),
     "orders": ("ts_ms", "account", "instrument", "quantity"),
@@ -48,12 +53,15 @@ _OPTIONAL: dict[Table, dict[str, Any]] = {
         "top_up_share": 0.0,
         "top_up_delay_ms": 0,
         "segment": "observed",
+        "scheme": "portfolio",
+        "flight": 0.0,
     },
-    "orders": {"kind": "open", "group": None},
-    "transfers": {},
+    "orders": {"kind": "open", "group": None, "limit_usd": np.nan, "until_ms": 0},
+    "transfers": {"currency": _OWN},
 }
-_WHOLE = ("ts_ms", "top_up_delay_ms", "group")
-_TEXT = ("account", "collateral", "segment", "instrument", "kind")
+_WHOLE = ("ts_ms", "top_up_delay_ms", "group", "until_ms")
+_TEXT = ("account", "collateral", "segment", "scheme", "instrument", "kind", "currency")
+_MAY_BE_EMPTY = ("limit_usd",)
 
 
 class BookHeader(BaseModel):
@@ -116,8 +124,9 @@ class _Columns:
     def _convert(self, name: str, column: Any) -> np.ndarray:
         import pyarrow as pa
 
-        if column.null_count:
-            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        empty = column.is_null().to_numpy(zero_copy_only=False)
+        if column.null_count and name not in _MAY_BE_EMPTY:
+            row = int(np.flatnonzero(empty)[0])
             raise self.refuse(row, name, "is empty")
         if name in _TEXT:
             try:
@@ -129,8 +138,8 @@ class _Columns:
             return np.array(text.to_pylist(), dtype=object)
         whole = name in _WHOLE
         fits = pa.types.is_integer(column.type) or (not whole and pa.types.is_floating(column.type))
-        # An empty CSV column has no type at all.
-        if not fits and self.rows:
+        # A CSV column without values has no type at all.
+        if not fits and not empty.all():
             wanted = "whole numbers" if whole else "numbers"
             unit = " (milliseconds UTC)" if name == "ts_ms" else ""
             raise BookError(
@@ -138,7 +147,7 @@ class _Columns:
                 f"expected {wanted}{unit}."
             )
         values = np.array(column.to_pylist(), dtype=np.int64 if whole else np.float64)
-        for row in np.flatnonzero(~np.isfinite(values))[:1]:
+        for row in np.flatnonzero(~np.isfinite(values) & ~empty)[:1]:
             raise self.refuse(int(row), name, f"is {float(values[row])}; it must be finite")
         return values
 
@@ -204,6 +213,10 @@ def load_book(path: str | Path, header: BookHeader | None = None) -> AccountBook
         )
     for row in np.flatnonzero(orders.data["quantity"] == 0.0)[:1]:
         raise orders.refuse(int(row), "quantity", "is zero")
+    for row in np.flatnonzero(orders.data["kind"] == "exercise")[:1]:
+        raise orders.refuse(
+            int(row), "kind", "is 'exercise'; options here are European, none is exercised early"
+        )
     segments = header.segments or tuple(sorted(set(accounts.data["segment"].tolist())))
     symbols = header.symbols or tuple(sorted(set(orders.data["instrument"].tolist())))
     orders.check_ascending("ts_ms")
@@ -240,6 +253,12 @@ def load_book(path: str | Path, header: BookHeader | None = None) -> AccountBook
                 orders.codes("kind", tuple(_KINDS), "is neither open nor close")
             ],
             order_group=orders.data["group"],
+            order_limit=orders.data["limit_usd"],
+            order_until_ms=orders.data["until_ms"],
+            scheme=accounts.codes(
+                "scheme", tuple(_SCHEMES), "is neither portfolio nor cross nor isolated"
+            ),
+            flight=accounts.data["flight"],
             **transfers,
             synthetic=header.synthetic,
             origin=header.origin or f"imported from {folder.name}",
@@ -287,6 +306,8 @@ def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Pa
             "top_up_share": book.top_up_share,
             "top_up_delay_ms": book.top_up_delay_ms,
             "segment": np.array(book.segments)[book.segment],
+            "scheme": np.array(list(_SCHEMES))[book.scheme],
+            "flight": book.flight,
         },
         "orders": {
             "ts_ms": book.order_ts,
@@ -295,6 +316,8 @@ def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Pa
             "quantity": book.order_quantity,
             "kind": np.array(list(_KINDS))[book.order_kind],
             "group": book.order_group,
+            "limit_usd": book.order_limit,
+            "until_ms": book.order_until_ms,
         },
     }
     if len(book.transfer_ts):
@@ -302,6 +325,8 @@ def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Pa
             "ts_ms": book.transfer_ts,
             "account": book.transfer_account,
             "amount": book.transfer_amount,
+            # Index -1, the account's own, is the last of the names.
+            "currency": np.append(currencies, _OWN)[book.transfer_currency],
         }
     for name, columns in tables.items():
         _write_table(folder / f"{name}.{'csv' if csv else 'parquet'}", columns)
@@ -345,6 +370,12 @@ def _read_transfers(
         "transfer_ts": table.data["ts_ms"],
         "transfer_account": table.codes("account", names, stranger),
         "transfer_amount": table.data["amount"],
+        "transfer_currency": table.codes(
+            "currency",
+            (_OWN, "USD", *header.assets),
+            f"is neither {_OWN!r} nor USD nor an asset of the book",
+        )
+        + OWN_CURRENCY,
     }
 
 
@@ -380,7 +411,8 @@ def _read_table(path: Path, text: list[str]) -> Any:
 def _write_table(path: Path, columns: dict[str, np.ndarray]) -> None:
     import pyarrow as pa
 
-    table = pa.table(columns)
+    # NaN stands for "no value" in a book and is an empty cell in a file.
+    table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
     if path.suffix == ".csv":
         from pyarrow import csv
 

@@ -32,7 +32,8 @@ from backtest.generator.options import (
 )
 from backtest.generator.population import Population, draw_population
 from backtest.generator.spec import BookSpec, preset_names
-from backtest.instruments import PERPETUAL
+from backtest.generator.traits import draw_coin_part, draw_flight, draw_limits, draw_schemes
+from backtest.instruments import OPTION, PERPETUAL
 from backtest.seeds import stream
 from backtest.units import MS_PER_DAY
 
@@ -78,6 +79,8 @@ class _Orders:
     quantity: np.ndarray
     kind: np.ndarray
     group: np.ndarray
+    limit: np.ndarray
+    until_ms: np.ndarray
     capped: int
     openings: int
 
@@ -192,6 +195,10 @@ def _draw_orders(
     legs, strategy, expiry_ms, held = choose_strategies(
         spec, tape, episodes, segment, asset, in_coin, nominal, perpetual, root
     )
+    if spec.largest_interest is not None:
+        plain = strategy == PERPETUAL_ONLY
+        interest = _expected_interest(spec, tape, accounts, tradable[episodes.row], asset, plain)
+        notional = np.minimum(notional, spec.largest_interest * interest * growth)
     coins = notional / _COUNT[strategy] / price
     has_perpetual = OPTION_LEG_SHARE[strategy] < 1.0
     close_ms = np.where(held, expiry_ms, np.minimum(episodes.end_ms, expiry_ms))
@@ -207,9 +214,29 @@ def _draw_orders(
         spec.side_tolerance,
     )
     side = np.where(fixed, 1.0, paired)
-    return _orders(
-        tape, episodes, strategy, legs, side, coins, close_ms, held, int((notional < wanted).sum())
-    )
+    resting = draw_limits(spec, episodes, ~fixed, side, price, close_ms, root)
+    capped = int((notional < wanted).sum())
+    return _orders(tape, episodes, strategy, legs, side, coins, close_ms, held, resting, capped)
+
+
+def _expected_interest(
+    spec: BookSpec,
+    tape: MarketTape,
+    accounts: _Accounts,
+    volume: np.ndarray,
+    asset: np.ndarray,
+    plain: np.ndarray,
+) -> np.ndarray:
+    """Estimate the open interest in each episode's asset, ``(E,)`` USD at the first row's prices.
+
+    All accounts hold what they intend for their share of the time, in the assets by recent
+    volume; what is in perpetuals where the episode is a ``plain`` one, else everything.
+    """
+    people = accounts.population
+    intended = people.wallet_usd @ people.leverage / spec.wallet_multiple
+    share = np.take_along_axis(volume, asset[:, None], axis=1)[:, 0] / volume.sum(axis=1)
+    options = spec.option_share * bool(np.any(tape.instruments.kind == OPTION))
+    return np.asarray(intended * spec.time_in_market * share * np.where(plain, 1.0 - options, 1.0))
 
 
 def _nominals(
@@ -232,6 +259,7 @@ def _orders(
     coins: np.ndarray,
     close_ms: np.ndarray,
     held: np.ndarray,
+    resting: tuple[np.ndarray, np.ndarray],
     capped: int,
 ) -> _Orders:
     """Write each episode as a group of opening legs and, later, a group of closing ones."""
@@ -250,6 +278,7 @@ def _orders(
     group = np.concatenate([2 * episode, 2 * episode[closes] + 1])
     order = np.lexsort((np.concatenate([slot, slot[closes]]), group, ts))
     group = group[order]
+    at_market = int(closes.sum())
     return _Orders(
         ts=ts[order],
         account=np.concatenate([episodes.account[episode], episodes.account[episode][closes]])[
@@ -259,6 +288,8 @@ def _orders(
         quantity=np.concatenate([quantity, -quantity[closes]])[order],
         kind=np.where(np.arange(len(order))[order] < len(episode), OPEN, CLOSE),
         group=np.cumsum(np.diff(group, prepend=-1) != 0) - 1,
+        limit=np.concatenate([resting[0][episode], np.full(at_market, np.nan)])[order],
+        until_ms=np.concatenate([resting[1][episode], np.zeros(at_market, np.int64)])[order],
         capped=capped,
         openings=len(episodes),
     )
@@ -272,6 +303,9 @@ def _assemble(
     price = tape.index[0, np.maximum(home, 0)]
     buffer = spec.posted_share / (people.leverage * spec.reference_margin)
     used = np.unique(orders.instrument)
+    coin = draw_coin_part(spec, tape, people.wallet_usd, home, root)
+    wallet_usd = people.wallet_usd.copy()
+    wallet_usd[coin.account] -= coin.usd
 
     def per_segment(name: str) -> np.ndarray:
         values = np.array([getattr(part, name) for part in segments])
@@ -282,7 +316,7 @@ def _assemble(
         assets=tape.assets,
         symbols=tuple(tape.instruments.symbols[i] for i in used),
         collateral_currency=home + 1,
-        wallet=np.where(home >= 0, people.wallet_usd / price, people.wallet_usd),
+        wallet=np.where(home >= 0, wallet_usd / price, wallet_usd),
         buffer=np.clip(buffer, 1.05, spec.largest_buffer),
         release=per_segment("release"),
         top_up_share=per_segment("top_up_share"),
@@ -295,6 +329,14 @@ def _assemble(
         order_quantity=orders.quantity,
         order_kind=orders.kind,
         order_group=orders.group,
+        transfer_ts=np.full(len(coin.account), tape.ts[0]),
+        transfer_account=coin.account,
+        transfer_amount=coin.coins,
+        scheme=draw_schemes(spec, root),
+        flight=draw_flight(spec, root),
+        order_limit=orders.limit,
+        order_until_ms=orders.until_ms,
+        transfer_currency=coin.asset + 1,
         synthetic=True,
         origin=(
             f"generated from preset {spec.preset} with seed {root}; {orders.capped:,} of "

@@ -33,6 +33,36 @@ Strategy = Literal[
     "iron_condor",
 ]
 
+Scheme = Literal["portfolio", "cross", "isolated"]
+Fact = Literal[
+    "gini of intended notional",
+    "share of largest 1 %",
+    "share of ten largest",
+    "hill index of equity",
+    "correlation of log equity and log leverage",
+    "leverage, 5 % quantile",
+    "leverage, 25 % quantile",
+    "leverage, median",
+    "leverage, 75 % quantile",
+    "leverage, 95 % quantile",
+    "leverage, mean by notional",
+    "leverage, 80 % quantile by notional",
+    "notional below 3x",
+    "notional at 3x to 7x",
+    "notional above 7x",
+    "options, share of notional x time",
+    "longs, share of open interest",
+]
+_ABOUT: dict[str, str] = {
+    "gini": "gini",
+    "top_percent_share": "share of",
+    "tail_index": "hill",
+    "size_leverage_correlation": "correlation",
+    "leverage": "leverage",
+    "option_share": "options",
+}
+"""By field, how the facts begin that somebody who sets it has an opinion of their own on."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,6 +124,36 @@ class Segment(_Part):
         if any(not math.isfinite(w) or w < 0.0 for w in weights) or sum(weights) <= 0.0:
             raise ValueError("strategies need non-negative weights, at least one positive")
         return self
+
+
+class CoinCollateral(_Part):
+    """Accounts that hold a part of their dollars as coin, brought in by a transfer."""
+
+    accounts: Fraction = Field(gt=0.0, le=1.0, description="share of the accounts")
+    part: Fraction = Field(gt=0.0, lt=1.0, description="share of their wallet that is coin")
+
+
+class RestingOrders(_Part):
+    """Openings of a single perpetual that wait at a limit price."""
+
+    share: Fraction = Field(gt=0.0, le=1.0, description="share of those openings")
+    distance: Fraction = Field(
+        0.005, gt=0.0, le=0.5, description="mean distance from the price they see"
+    )
+    life: DurationMs = Field(86_400_000, ge=1, description="longest time that they rest, ms")
+
+
+class Target(_Part):
+    """A published fact that a generated book should show."""
+
+    value: float = Field(allow_inf_nan=False, description="what was published")
+    tolerance: float = Field(
+        gt=0.0, allow_inf_nan=False, description="how far a book may be from it, in its own unit"
+    )
+    weight: float = Field(
+        1.0, gt=0.0, allow_inf_nan=False, description="what a miss counts in a calibration"
+    )
+    source: str = Field(min_length=1, description="where it was published, or `assumption`")
 
 
 class BookSpec(_Part):
@@ -162,11 +222,35 @@ class BookSpec(_Part):
         le=10.0,
         description="largest opening, share of the asset's daily volume over 30 days before",
     )
+    largest_interest: Fraction | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="largest opening, share of what all accounts are expected to hold of it",
+    )
+    schemes: dict[Scheme, Fraction] = Field(
+        default={"portfolio": 1.0}, description="shares of the accounts by margin scheme"
+    )
+    flight: float = Field(
+        0.0,
+        ge=0.0,
+        le=20.0,
+        description="mean exponent with which accounts run from a falling fund",
+    )
+    coin_collateral: CoinCollateral | None = Field(
+        None, description="accounts of dollars that also hold coin; nobody where not given"
+    )
+    resting: RestingOrders | None = Field(
+        None, description="openings that wait at a limit; none where not given"
+    )
     side_tolerance: Fraction = Field(
         ge=0.0, le=1.0, description="net over gross at which new perpetuals take the other side"
     )
     max_orders: int = Field(2_000_000, ge=1, description="a larger book is refused")
     segments: dict[str, Segment] = Field(min_length=1)
+    targets: dict[Fact, Target] = Field(
+        default_factory=dict, description="published facts, by the name that a fit gives them"
+    )
     sources: dict[str, str] = Field(
         default_factory=dict, description="where each number comes from, by field"
     )
@@ -174,7 +258,10 @@ class BookSpec(_Part):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, given: Any) -> Any:
-        """Lay what is given over the preset; a changed number loses the preset's source."""
+        """Lay what is given over the preset.
+
+        A changed number loses the preset's source, and the published facts about it.
+        """
         if not isinstance(given, dict):
             return given
         name = given.get("preset", "cross-margin-dex")
@@ -185,6 +272,9 @@ class BookSpec(_Part):
                 sources.pop(key, None)
             if key == "leverage" and isinstance(value, dict):
                 value = {**merged.get(key, {}), **value}
+            if key in _ABOUT and key in merged and "targets" not in given:
+                kept = merged.get("targets", {}).items()
+                merged["targets"] = {k: v for k, v in kept if not k.startswith(_ABOUT[key])}
             merged[key] = value
         return {**merged, "preset": name, "sources": sources}
 
@@ -193,6 +283,9 @@ class BookSpec(_Part):
         total = sum(segment.share for segment in self.segments.values())
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"the shares of the segments add up to {total:.4g}, not 1")
+        total = sum(self.schemes.values())
+        if abs(total - 1.0) > 1e-9 or min(self.schemes.values()) < 0.0:
+            raise ValueError(f"the shares of the schemes add up to {total:.4g}, not 1")
         return self
 
     def source_of(self, name: str) -> str:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from backtest.book import CLOSE, OPEN, AccountBook
+from backtest.book import CLOSE, CROSS, ISOLATED, OPEN, OWN_CURRENCY, PORTFOLIO, AccountBook
 from backtest.book_files import BookHeader, load_book, save_book
 from backtest.errors import BookError
 from tests.tapes import make_tape
@@ -56,9 +58,14 @@ def two_account_book() -> AccountBook:
         order_quantity=np.array([-third, 2e5 * third]),
         order_kind=np.array([OPEN, CLOSE]),
         order_group=np.array([4, 9]),
-        transfer_ts=np.array([1_704_070_000_000]),
-        transfer_account=np.array([1]),
-        transfer_amount=np.array([-0.1]),
+        transfer_ts=np.array([1_704_070_000_000, 1_704_070_000_005]),
+        transfer_account=np.array([1, 0]),
+        transfer_amount=np.array([-0.1, third]),
+        scheme=np.array([ISOLATED, CROSS]),
+        flight=np.array([0.0, third]),
+        order_limit=np.array([np.nan, 2000.0 + third]),
+        order_until_ms=np.array([0, 1_704_070_000_009]),
+        transfer_currency=np.array([OWN_CURRENCY, 1]),
         synthetic=True,
         origin="made by hand",
     )
@@ -93,6 +100,92 @@ def test_a_recorded_book_is_read_as_it_is(tmp_path: Path) -> None:
     assert book.order_kind.tolist() == [OPEN, OPEN, OPEN, CLOSE]
     assert book.transfer_account.tolist() == [1]
     assert book.transfer_amount.tolist() == [-0.5]
+
+
+def test_what_a_book_does_not_say_has_a_plain_meaning(tmp_path: Path) -> None:
+    transfers = "ts_ms,account,amount\n1704075000000,0xbb,-0.5\n"
+    book = load_book(write(tmp_path / "book", transfers=transfers))
+    assert book.scheme.tolist() == [PORTFOLIO, PORTFOLIO]
+    assert book.flight.tolist() == [0.0, 0.0]
+    assert np.isnan(book.order_limit).all()
+    assert book.order_until_ms.tolist() == [0, 0, 0, 0]
+    assert book.transfer_currency.tolist() == [OWN_CURRENCY]
+
+
+def test_schemes_resting_orders_and_coin_transfers_are_read_by_name(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "book",
+        "account,wallet,scheme,flight\n0xaa,1,cross,1.5\n0xbb,2,isolated,0\n",
+        "ts_ms,account,instrument,quantity,limit_usd,until_ms\n"
+        "5,0xaa,BTC-PERP,1,41000,9\n6,0xbb,BTC-PERP,1,,0\n",
+        "ts_ms,account,amount,currency\n5,0xbb,-0.5,ETH\n6,0xbb,1,USD\n7,0xbb,1,collateral\n",
+    )
+    book = load_book(folder)
+    assert book.scheme.tolist() == [CROSS, ISOLATED]
+    assert book.flight.tolist() == [1.5, 0.0]
+    assert book.order_limit[0] == 41_000.0
+    assert np.isnan(book.order_limit[1])
+    assert book.order_until_ms.tolist() == [9, 0]
+    assert book.transfer_currency.tolist() == [2, 0, OWN_CURRENCY]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("scheme", [CROSS, CROSS]),
+        ("flight", [0.0, 0.5]),
+        ("order_limit", [np.nan, 2001.0]),
+        ("order_until_ms", [0, 1_704_070_000_010]),
+        ("transfer_currency", [OWN_CURRENCY, 0]),
+    ],
+)
+def test_the_digest_covers_every_column(column: str, value: Any) -> None:
+    book = two_account_book()
+    changed: dict[str, Any] = {column: np.array(value)}
+    assert replace(book, **changed).digest != book.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scheme": [0, 3]}, r"scheme of account 1 is 3; it must lie between 0 and 2"),
+        ({"flight": [0.0, -1.0]}, r"flight of account 1 is -1\.0; it must be at least 0"),
+        ({"flight": [0.0, np.nan]}, r"flight row 1 is nan; it must be finite"),
+        ({"order_limit": [np.nan, np.inf]}, r"order_limit row 1 is inf"),
+        ({"order_limit": [np.nan, 0.0]}, r"order 1 has a limit of 0 USD; a price must be positive"),
+        ({"order_until_ms": [0, 1_704_070_000_001]}, r"order 1 rests until .* not after its own"),
+        ({"order_until_ms": [7, 1_704_070_000_009]}, r"order 0 rests until 7 ms without a limit"),
+        ({"order_kind": [0, 2]}, r"order 1 names kind 2 of 2"),
+        ({"order_limit": [np.nan]}, r"order_limit does not have 2 rows"),
+        ({"transfer_currency": [0, 3]}, r"transfer 1 names currency 3; it must lie between -1"),
+        ({"transfer_account": [0, 2]}, r"transfer 1 names account 2; it must lie between 0 and 1"),
+        ({"transfer_amount": [0.0]}, r"transfer_amount does not have 2 rows"),
+        ({"transfer_ts": [2, 1]}, r"transfer 1 stands after a later one"),
+    ],
+)
+def test_a_book_that_contradicts_itself_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    columns: dict[str, Any] = {name: np.array(given) for name, given in changes.items()}
+    with pytest.raises(BookError, match=sentence):
+        replace(two_account_book(), **columns)
+
+
+def test_a_resting_order_of_several_legs_is_refused() -> None:
+    legs = replace(
+        two_account_book(),
+        order_ts=np.full(2, 1_704_070_000_001),
+        order_account=np.zeros(2),
+    )
+    with pytest.raises(BookError, match=r"order 1 rests at a limit but shares group 4"):
+        replace(legs, order_group=np.array([4, 4]))
+
+
+def test_an_isolated_account_of_a_recorded_book_trades_one_instrument(tmp_path: Path) -> None:
+    accounts = "account,wallet,scheme\n0xaa,1,{}\n0xbb,2,isolated\n"
+    load_book(write(tmp_path / "cross", accounts.format("cross")))
+    with pytest.raises(
+        BookError, match=r"order 1 trades 'ETH-PERP' on isolated account 0, which holds 'BTC-PERP'"
+    ):
+        load_book(write(tmp_path / "isolated", accounts.format("isolated")))
 
 
 def test_foreign_column_names_are_mapped(tmp_path: Path) -> None:
@@ -145,6 +238,30 @@ def test_numbers_serve_as_account_names(tmp_path: Path) -> None:
         ),
         (ACCOUNTS, ORDERS.replace("-1.5", "0"), "", r"orders\.csv row 2: quantity is zero"),
         (ACCOUNTS, ORDERS.replace("-1.5", "inf"), "", r"orders\.csv row 2: quantity is inf"),
+        (
+            ACCOUNTS,
+            ORDERS.replace("close", "exercise"),
+            "",
+            r"row 4: kind is 'exercise'; options here are European, none is exercised early",
+        ),
+        (
+            ACCOUNTS.replace("collateral", "scheme").replace("USD", "cros").replace("BTC", "cross"),
+            ORDERS,
+            "",
+            r"row 1: scheme 'cros' is neither portfolio nor cross nor isolated\. Did you mean 'cro",
+        ),
+        (
+            ACCOUNTS,
+            ORDERS.replace("group", "limit_usd").replace("open,1", "open,inf"),
+            "",
+            r"orders\.csv row 1: limit_usd is inf; it must be finite",
+        ),
+        (
+            ACCOUNTS,
+            ORDERS,
+            "ts_ms,account,amount,currency\n1,0xaa,5,XRP\n",
+            r"transfers\.csv row 1: currency 'XRP' is neither 'collateral' nor USD nor an asset",
+        ),
         (ACCOUNTS, ORDERS.replace("close", "shut"), "", r"row 4: kind 'shut' is neither open"),
         (ACCOUNTS, ORDERS.replace("close,3", "close,1"), "", r"row 4: group 1 goes on after"),
         (

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from backtest.book import CLOSE, OPEN, AccountBook
 from backtest.errors import BookError, ConfigError
 from backtest.generate import BookSpec, describe_book, generate_book, preset_names
 from backtest.generator.flow import pair_sides
+from backtest.generator.measure import People, leverage_by_notional
 from backtest.generator.options import STRATEGIES
 from backtest.generator.population import draw_population, gini, hill_index, top_share
+from backtest.generator.spec import PRESET_FOLDER
 from backtest.instruments import OPTION, PERPETUAL
 from backtest.tape import MarketTape
 from backtest.units import MS_PER_DAY
@@ -269,6 +273,145 @@ def test_no_opening_is_larger_than_its_share_of_the_volume_before(tape: MarketTa
     assert "openings cut to 0.05 of daily volume" in book.origin
 
 
+TRAITS = {
+    "schemes": {"portfolio": "20%", "cross": "50%", "isolated": "30%"},
+    "flight": 1.5,
+    "coin_collateral": {"accounts": "40%", "part": "25%"},
+    "resting": {"share": "30%", "distance": "1%", "life": "6h"},
+}
+
+
+def test_a_trait_shifts_nothing_else(tape: MarketTape) -> None:
+    plain = generate_book(book_spec(), tape, 9)
+    traits = generate_book(book_spec(**TRAITS), tape, 9)
+    # What the accounts do, they do at the same time, in the same size, on the same side.
+    for name in ("ts", "account", "instrument", "quantity", "kind", "group"):
+        assert np.array_equal(getattr(plain, f"order_{name}"), getattr(traits, f"order_{name}"))
+    assert np.array_equal(plain.buffer, traits.buffer)
+    assert not plain.scheme.any()
+    assert not plain.flight.any()
+    assert not len(plain.transfer_ts)
+    assert np.isnan(plain.order_limit).all()
+    one = generate_book(book_spec(**{k: v for k, v in TRAITS.items() if k != "flight"}), tape, 9)
+    assert np.array_equal(one.scheme, traits.scheme)
+    assert np.array_equal(one.order_limit, traits.order_limit, equal_nan=True)
+
+
+def test_schemes_have_their_shares_and_flight_its_mean(tape: MarketTape) -> None:
+    book = generate_book(book_spec(**TRAITS), tape, 9)
+    assert np.bincount(book.scheme).tolist() == [40, 100, 60]
+    assert book.flight.min() >= 0.0
+    assert book.flight.mean() == pytest.approx(1.5, rel=0.2)
+
+
+def test_coin_beside_dollars_changes_what_a_wallet_is_made_of_not_what_it_is_worth(
+    tape: MarketTape,
+) -> None:
+    plain = generate_book(book_spec(), tape, 9)
+    mixed = generate_book(book_spec(**TRAITS), tape, 9)
+    assert np.all(mixed.transfer_ts == tape.ts[0])
+    assert np.all(mixed.collateral_currency[mixed.transfer_account] == 0)
+    assert len(np.unique(mixed.transfer_account)) == len(mixed.transfer_account) > 60
+    brought = mixed.transfer_amount * tape.index[0, mixed.transfer_currency - 1]
+    assert brought == pytest.approx(0.25 * plain.wallet[mixed.transfer_account])
+    together = mixed.wallet + np.bincount(mixed.transfer_account, brought, len(mixed))
+    assert together == pytest.approx(plain.wallet)
+    assert set(mixed.transfer_currency.tolist()) == {1, 2}
+
+
+def test_a_fit_counts_what_transfers_brought_in(tape: MarketTape) -> None:
+    flat = np.broadcast_to(tape.index[:1], tape.index.shape)
+    still = replace(tape, index=flat, mark=flat, high=flat, low=flat)
+    plain = generate_book(book_spec(), still, 9)
+    mixed = generate_book(book_spec(**TRAITS), still, 9)
+    for name in ("median wallet", "leverage, median", "leverage, 95 % quantile"):
+        achieved = describe_book(mixed, still)[name].achieved
+        assert achieved == pytest.approx(describe_book(plain, still)[name].achieved)
+    bare = replace(mixed, transfer_amount=np.zeros(len(mixed.transfer_ts)))
+    assert describe_book(bare, still)["leverage, 95 % quantile"].achieved > achieved
+
+
+def test_resting_orders_wait_on_the_far_side_of_the_price_they_see(tape: MarketTape) -> None:
+    spec = book_spec(preset="options-desk", accounts=1_000, resting={"share": "50%", "life": "6h"})
+    book = generate_book(spec, tape, 5)
+    rests = np.isfinite(book.order_limit)
+    table = tape.instruments
+    instrument = book.tape_rows(tape)[book.order_instrument]
+    alone = np.bincount(book.order_group)[book.order_group] == 1
+    may_rest = alone & (table.kind[instrument] == PERPETUAL) & (book.order_kind == OPEN)
+    assert rests.sum() / may_rest.sum() == pytest.approx(0.5, abs=0.08)
+    assert np.all(may_rest[rests])
+    row = np.searchsorted(tape.ts, book.order_ts, side="left") - 1
+    seen = tape.index[row, table.asset[instrument]]
+    away = np.sign(book.order_quantity) * (seen - book.order_limit) / seen
+    assert np.all(away[rests] > 0.0)
+    assert away[rests].mean() == pytest.approx(0.005, rel=0.3)
+    rested = (book.order_until_ms - book.order_ts)[rests]
+    assert 0 < rested.min() < rested.max() == 6 * 3_600_000
+
+
+def test_no_opening_is_larger_than_its_share_of_the_expected_open_interest(
+    tape: MarketTape,
+) -> None:
+    free = book_spec(coin_share=0.0, largest_position=10.0, option_share=0.0)
+    tight = free.model_copy(update={"largest_interest": 0.05})
+    people = draw_population(free, 1)
+    expected = people.wallet_usd @ people.leverage * free.time_in_market
+
+    def largest(spec: BookSpec) -> float:
+        book = generate_book(spec, tape, 1)
+        row = np.searchsorted(tape.ts, book.order_ts, side="left") - 1
+        asset = tape.instruments.asset[book.tape_rows(tape)[book.order_instrument]]
+        usd = np.abs(book.order_quantity) * tape.index[row, asset]
+        return float(usd[book.order_kind == OPEN].max() / expected)
+
+    # Two assets of like volume share the open interest.
+    assert largest(free) > 0.1
+    assert largest(tight) == pytest.approx(0.5 * 0.05, rel=0.25)
+
+
+def test_a_published_fact_is_what_a_book_is_held_against(tape: MarketTape) -> None:
+    target = {"value": 0.9, "tolerance": 0.001, "source": "somewhere"}
+    spec = book_spec(targets={"gini of intended notional": target})
+    fit = describe_book(generate_book(spec, tape, 1), tape, spec)
+    row = fit["gini of intended notional"]
+    assert (row.target, row.source, row.tolerance) == (0.9, "somewhere", 0.001)
+    assert row in fit.misses()
+    wide = book_spec(targets={"gini of intended notional": target | {"tolerance": 0.5}})
+    assert row.name not in [
+        r.name for r in describe_book(generate_book(wide, tape, 1), tape, wide).misses()
+    ]
+
+
+def test_who_sets_a_field_is_not_held_against_what_was_published_about_it(tmp_path: Path) -> None:
+    target = {"value": 0.9, "tolerance": 0.001, "source": "somewhere"}
+    own = tmp_path / "venue.yaml"
+    preset = PRESET_FOLDER / "cross-margin-dex.yaml"
+    facts = {"gini of intended notional": target, "notional below 3x": target}
+    own.write_text(preset.read_text().split("targets:")[0] + f"targets: {json.dumps(facts)}\n")
+    assert set(book_spec(preset=str(own)).targets) == set(facts)
+    assert set(book_spec(preset=str(own), gini=0.8).targets) == {"notional below 3x"}
+
+
+def test_leverage_is_weighed_by_notional_where_a_statistic_of_open_interest_is() -> None:
+    people = People(
+        notional_usd=np.array([100.0, 300.0, 600.0]),
+        equity_usd=np.array([10.0, 100.0, 300.0]),
+        leverage=np.array([10.0, 3.0, 2.0]),
+        levered_usd=np.array([100.0, 300.0, 600.0]),
+    )
+    facts = {name: value for name, value, _ in leverage_by_notional(people)}
+    assert facts == pytest.approx(
+        {
+            "leverage, mean by notional": 3.1,
+            "leverage, 80 % quantile by notional": 3.0,
+            "notional below 3x": 0.6,
+            "notional at 3x to 7x": 0.3,
+            "notional above 7x": 0.1,
+        }
+    )
+
+
 def test_a_tape_without_options_or_coin_gives_plain_perpetuals() -> None:
     market = make_tape(300, options=False, inverse=False)
     spec = BookSpec.model_validate(OPTIONS_DESK)
@@ -322,7 +465,8 @@ def test_every_number_of_a_preset_has_a_source() -> None:
         spec = book_spec(preset=name)
         silent = set(BookSpec.model_fields) - set(spec.sources)
         assert silent == {
-            "preset", "accounts", "seed", "open_interest_usd", "max_orders", "sources"
+            "preset", "accounts", "seed", "open_interest_usd", "max_orders", "sources",
+            "largest_interest", "schemes", "flight", "coin_collateral", "resting", "targets",
         }  # fmt: skip
 
 
@@ -337,6 +481,9 @@ def test_every_number_of_a_preset_has_a_source() -> None:
             "add up to 0.5, not 1",
         ),
         ({"segments": {"all": {"share": 1, "strategies": {"perpetual": 0}}}}, "at least one"),
+        ({"schemes": {"cross": 0.5, "isolated": 0.4}}, "schemes add up to 0.9, not 1"),
+        ({"schemes": {"cros": 1}}, "schemes.cros"),
+        ({"targets": {"gini": {"value": 1, "tolerance": 1, "source": "x"}}}, "targets.gini"),
     ],
 )
 def test_a_contradictory_spec_is_refused(changes: dict[str, Any], sentence: str) -> None:
