@@ -1,19 +1,22 @@
-"""The instrument table: perpetuals and European options, linear or settled in coin.
+"""The instrument table: perpetuals, dated futures, European options; linear or settled in coin.
 
 An instrument's *unit value* is what one contract adds to an account, in its settlement
 currency. Trading ``q`` contracts at unit value ``u`` moves ``-q*u`` of cash, so profit and
-loss needs no entry price, and one rule serves all four kinds:
+loss needs no entry price, and one rule serves them all:
 
 ==================  ==============================  ===================
 instrument          unit value                      settlement currency
 ==================  ==============================  ===================
 linear perpetual    ``size * mark``                 USD
 inverse perpetual   ``-size / mark``                coin
+linear future       ``size * forward``              USD
+inverse future      ``-size / forward``             coin
 linear option       ``size * black76``              USD
 inverse option      ``size * black76 / forward``    coin
 ==================  ==============================  ===================
 
-``size`` is coins per contract, except for the inverse perpetual, where it is US dollars.
+``size`` is coins per contract, except for the inverse perpetual and future, where it is US
+dollars. A perpetual's price is its mark; a dated contract's is the forward of its expiry.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 PERPETUAL = 0
 OPTION = 1
-KIND_NAMES = ("perpetual", "option")
+FUTURE = 2
 NEVER_MS = 2**62
 """Expiry of an instrument that has none."""
 
@@ -48,7 +51,9 @@ _COLUMNS: dict[str, Any] = {
     "expiry_column": np.int32,
 }
 _MUST_BE = {
-    "contract_size": "above 0 coins (US dollars where the perpetual is inverse)",
+    "kind": "0 (perpetual), 1 (option) or 2 (dated future)",
+    "contract_size": "above 0 coins (US dollars where a perpetual or future is inverse)",
+    "expiry_ms": "the instant at which the future is settled, milliseconds UTC",
     "strike": "above 0 USD",
     "iv_column": "a column of the tape's iv, 0 or more",
     "expiry_column": "a column of the tape's forward_ratio, 0 or more",
@@ -66,19 +71,20 @@ class InstrumentTable:
     asset
         Column of the underlying in the tape's ``assets``.
     kind
-        ``PERPETUAL`` or ``OPTION``.
+        ``PERPETUAL``, ``OPTION`` or ``FUTURE``.
     inverse
         1 where the contract settles in coin, else 0.
     contract_size
-        Coins per contract; US dollars per contract for inverse perpetuals.
+        Coins per contract; US dollars per contract for inverse perpetuals and futures.
     strike
-        US dollars; 0 for perpetuals.
+        US dollars; 0 for what is no option.
     is_call
-        1 for calls, 0 for puts and perpetuals.
+        1 for calls, 0 for puts and for what is no option.
     listed_ms, expiry_ms
         First and last instant of life, milliseconds UTC; ``NEVER_MS`` for no expiry.
     iv_column, expiry_column
-        Columns in the tape's ``iv`` and ``forward_ratio``; -1 for perpetuals.
+        Columns in the tape's ``iv``, for options, and ``forward_ratio``, for all that
+        expires; -1 for others.
     """
 
     symbols: tuple[str, ...]
@@ -108,11 +114,13 @@ class InstrumentTable:
         if len(set(self.symbols)) != count:
             twice = next(s for s in self.symbols if self.symbols.count(s) > 1)
             raise DataError(f"instrument {twice!r} is listed twice.")
+        self._refuse((self.kind < PERPETUAL) | (self.kind > FUTURE), "kind")
         self._refuse(~np.isfinite(self.contract_size) | (self.contract_size <= 0), "contract_size")
-        option = self.kind == OPTION
+        option, future = self.kind == OPTION, self.kind == FUTURE
         self._refuse(option & ~(np.isfinite(self.strike) & (self.strike > 0)), "strike")
         self._refuse(option & (self.iv_column < 0), "iv_column")
-        self._refuse(option & (self.expiry_column < 0), "expiry_column")
+        self._refuse((option | future) & (self.expiry_column < 0), "expiry_column")
+        self._refuse(future & (self.expiry_ms >= NEVER_MS), "expiry_ms")
         for i in np.flatnonzero(self.expiry_ms <= self.listed_ms)[:1]:
             raise DataError(
                 f"instrument {self.symbols[i]}: expiry {iso_utc(int(self.expiry_ms[i]))} UTC "
@@ -145,7 +153,19 @@ class InstrumentTable:
 
         Missing fields take a perpetual's values, so ``{"symbol": "BTC-PERP", "asset": 0}`` is
         a linear perpetual of one coin.
+
+        Raises
+        ------
+        DataError
+            If an option's ``style``, where it is given, is not ``european``, or the table
+            contradicts itself.
         """
+        for row in rows:
+            if (style := row.get("style", "european")) != "european":
+                raise DataError(
+                    f"instrument {row['symbol']}: style {style!r} is refused; options here are "
+                    "European, there is no early exercise."
+                )
         defaults: dict[str, Any] = {
             "kind": PERPETUAL,
             "inverse": 0,

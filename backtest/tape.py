@@ -11,13 +11,17 @@ import hashlib
 import sys
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from backtest.errors import DataError
-from backtest.instruments import OPTION, InstrumentTable
+from backtest.errors import DataError, nearest
+from backtest.instruments import OPTION, PERPETUAL, InstrumentTable
 from backtest.units import iso_utc
+
+Intrabar = Literal["close", "high_low"]
+"""Whether only closes count, or each bar's extremes too."""
+INTRABAR: tuple[Intrabar, ...] = get_args(Intrabar)
 
 _PER_ROW_AND_ASSET = ("index", "mark", "high", "low", "funding", "volume_usd", "depth_usd")
 _POSITIVE = ("index", "mark", "high", "low")
@@ -85,6 +89,9 @@ class MarketTape:
         The data inventory.
     synthetic
         True where the market was simulated.
+    intrabar
+        Whether a replay passes through each bar's extremes before its close; see
+        `backtest.intrabar`.
     """
 
     assets: tuple[str, ...]
@@ -105,6 +112,7 @@ class MarketTape:
     notes: tuple[str, ...] = ()
     sources: tuple[DataSource, ...] = ()
     synthetic: bool = False
+    intrabar: Intrabar = "close"
 
     def __post_init__(self) -> None:
         """Freeze the arrays and refuse what no market can have shown."""
@@ -117,6 +125,11 @@ class MarketTape:
                     frozen = frozen.view() if frozen is not value else frozen.copy()
                     frozen.flags.writeable = False
                 object.__setattr__(self, f.name, frozen)
+        if self.intrabar not in INTRABAR:
+            raise DataError(
+                f"tape intrabar {self.intrabar!r} is not a choice."
+                f"{nearest(self.intrabar, INTRABAR)}"
+            )
         self._check_rows()
         self._check_options()
 
@@ -162,8 +175,12 @@ class MarketTape:
                 raise DataError("the tape lists options but holds no option snapshot.")
             if table.iv_column.max() >= self.iv.shape[1]:
                 raise DataError("an option refers to an iv column that the tape lacks.")
-            if table.expiry_column.max() >= self.forward_ratio.shape[1]:
-                raise DataError("an option refers to an expiry column that the tape lacks.")
+        dated = table.kind != PERPETUAL
+        if dated.any():
+            if snapshots == 0:
+                raise DataError("the tape lists dated futures but holds no snapshot of forwards.")
+            if table.expiry_column[dated].max() >= self.forward_ratio.shape[1]:
+                raise DataError("an instrument refers to an expiry column that the tape lacks.")
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -173,7 +190,10 @@ class MarketTape:
     def digest(self) -> str:
         """Sha256 of everything a replay can read; notes and sources are not part of it."""
         table = [(f"instruments.{name}", array) for name, array in self.instruments.arrays()]
-        return array_digest(arrays_of(self) + table, *self.assets, *self.instruments.symbols)
+        labels = (*self.assets, *self.instruments.symbols)
+        if self.intrabar != "close":
+            labels += (f"intrabar={self.intrabar}",)
+        return array_digest(arrays_of(self) + table, *labels)
 
     def upto(self, now_ms: int) -> MarketTape:
         """Return the part of the tape that the venue could know at an instant.
@@ -205,8 +225,8 @@ class MarketTape:
             last = self.known_ts[rows - 1] if rows else -1
             snapshots = int(np.searchsorted(self.vol_known_ts, last, side="right"))
         changes: dict[str, Any] = {name: getattr(self, name)[:rows] for name in _PER_ROW_AND_ASSET}
-        if snapshots == 0 and self.iv.shape[1]:
-            # A tape with options always shows at least one snapshot; before the first one
+        if snapshots == 0 and self.forward_ratio.shape[1]:
+            # A tape with expiries always shows at least one snapshot; before the first one
             # was known, its volatilities are unknown, not absent.
             changes |= {
                 "vol_ts": self.vol_ts[:1],

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from backtest.instruments import OPTION, InstrumentTable
+from backtest.instruments import FUTURE, OPTION, InstrumentTable
 from backtest.seeds import stream
 from backtest.tape import MarketTape
 from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR
@@ -43,6 +43,7 @@ def make_tape(
     volume_usd: float = 2e7,
     moneyness: tuple[float, ...] = (0.85, 0.95, 1.0, 1.05, 1.15),
     start_ms: int = START_MS,
+    futures: bool = False,
 ) -> MarketTape:
     """Make a tape of correlated random walks with jumps.
 
@@ -74,12 +75,15 @@ def make_tape(
         Strikes over the index at listing.
     start_ms
         The first row's time.
+    futures
+        Whether a dated future is listed for each asset and weekly expiry; nothing else of the
+        tape depends on it.
 
     Returns
     -------
     MarketTape
         Synthetic; linear perpetuals come first (row ``a`` is the one of asset ``a``), then the
-        inverse ones, then the options.
+        inverse ones, then the options, then the futures.
     """
     draws = stream(seed, "test tape")
     ts = start_ms + interval_ms * np.arange(rows, dtype=np.int64)
@@ -96,7 +100,8 @@ def make_tape(
     before = np.vstack([mark[:1], mark[:-1]])
     wick = step * np.abs(draws.standard_normal((2, *shape)))
     stress = np.exp(-np.abs(returns) / (3.0 * step))
-    expiries = _expiries(ts, index) if options else []
+    dated = options or futures
+    expiries = _expiries(ts, index) if dated else []
     rows_of = [
         {"symbol": f"{name}-PERP", "asset": a, "contract_size": 1.0}
         for a, name in enumerate(assets)
@@ -106,9 +111,12 @@ def make_tape(
             {"symbol": f"{name}-PERP-COIN", "asset": a, "inverse": 1, "contract_size": 10.0}
             for a, name in enumerate(assets)
         ]
-    rows_of, columns = _list_options(rows_of, expiries, moneyness, inverse, assets)
-    snapshot = np.arange(0, rows, snapshot_rows) if options else np.empty(0, np.int64)
-    level = 0.6 + 0.1 * np.cumsum(0.1 * draws.standard_normal(len(snapshot)))
+    listed = moneyness if options else ()
+    rows_of, columns = _list_options(rows_of, expiries, listed, inverse, assets)
+    if futures:
+        rows_of += _list_futures(expiries, inverse, assets)
+    snapshot = np.arange(0, rows, snapshot_rows) if dated else np.empty(0, np.int64)
+    level = 0.6 + 0.1 * np.cumsum(0.1 * draws.standard_normal(len(snapshot) if options else 0))
     return MarketTape(
         assets=assets,
         instruments=InstrumentTable.from_rows(rows_of),
@@ -180,6 +188,27 @@ def _list_options(
                 ]
                 columns.append((expiry, strike))
     return rows, columns
+
+
+def _list_futures(
+    expiries: list[_Expiry], inverse: bool, assets: tuple[str, ...]
+) -> list[dict[str, object]]:
+    return [
+        {
+            "symbol": assets[expiry.asset]
+            + f"-{datetime.fromtimestamp(expiry.expiry_ms / 1_000, tz=UTC):%d%b%y}".upper()
+            + ("-COIN" if settled_in_coin else ""),
+            "asset": expiry.asset,
+            "kind": FUTURE,
+            "inverse": settled_in_coin,
+            "contract_size": 10.0 if settled_in_coin else 1.0,
+            "listed_ms": expiry.listed_ms,
+            "expiry_ms": expiry.expiry_ms,
+            "expiry_column": e,
+        }
+        for e, expiry in enumerate(expiries)
+        for settled_in_coin in ((0, 1) if inverse else (0,))
+    ]
 
 
 def _quotes(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from backtest.errors import BookError, DataError
 from backtest.instruments import InstrumentTable
+from backtest.tape import MarketTape
 from tests.backtest.cases import random_book
 from tests.tapes import make_tape
 
@@ -78,6 +79,14 @@ def test_the_digest_changes_with_any_array_and_only_then():
         array = getattr(TAPE, name).copy()
         array.flat[-1] *= 1.0 + 1e-12
         assert replace(TAPE, **{name: array}).digest != TAPE.digest
+
+
+def test_a_tape_of_closes_keeps_the_digest_that_runs_have_recorded():
+    price, ts = np.array([[100.0], [101.5]]), np.array([1_000, 2_000])
+    names = ("index", "mark", "high", "low", "funding", "volume_usd", "depth_usd")
+    table = InstrumentTable.from_rows([{"symbol": "BTC-PERP", "asset": 0}])
+    tape = MarketTape(("BTC",), table, ts, ts, **dict.fromkeys(names, price))
+    assert tape.digest == "2df6e6a52e4bce63ae097d070f67d7626bf8da8080590189c90adffc79ec3d51"
 
 
 def test_a_window_without_rows_names_the_tape_s_own_span():
