@@ -1,0 +1,198 @@
+"""The margin check: compare equity with margin; call, release, enforce."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backtest.reference.accounts import Anchor
+from backtest.reference.liquidation import begin
+from backtest.reference.margin import delta_by_asset, haircut, margin_equity, require
+from backtest.reference.market import open_contracts
+from backtest.reference.money import deposit, withdraw
+from backtest.reference.schedule import DEADLINE, DEPOSIT
+from backtest.reference.world import cash_usd
+
+if TYPE_CHECKING:
+    from backtest.reference.accounts import Account
+    from backtest.reference.world import World
+
+UNCOVERED_USD = 1e-9
+"""A smaller deficit is rounding, and gates no withdrawal."""
+
+
+def check_all(world: World) -> None:
+    """Check every account that holds a position.
+
+    Equity and margin of all are taken before anybody is liquidated.
+    """
+    active = [account for account in world.accounts if account.positions]
+    asked = require(world, active)
+    haircuts = [haircut(world, a) if world.venue.haircuts_on else 0.0 for a in active]
+    equities = [
+        world.equity_seen(a) - taken for a, taken in zip(active, haircuts, strict=True)
+    ]
+    record_levels(world, active, asked, haircuts)
+    health = health_of(world)
+    for account, (initial, maintenance), taken, equity in zip(
+        active, asked, haircuts, equities, strict=True
+    ):
+        check(world, account, equity, initial, maintenance, taken, health)
+
+
+def record_levels(
+    world: World,
+    active: list[Account],
+    asked: list[tuple[float, float]],
+    haircuts: list[float],
+) -> None:
+    """Record what is open, locked and required at the moment of a check."""
+    notional = locked = initial = maintenance = taken = 0.0
+    for i, contracts in open_contracts(world).items():
+        notional += contracts * world.now(i).notional_usd
+    for account, (im, mm), cut in zip(active, asked, haircuts, strict=True):
+        locked += max(world.equity_now(account), 0.0)
+        initial += im
+        maintenance += mm
+        taken += cut
+    world.set_level("open_notional_usd", notional)
+    world.set_level("locked_collateral_usd", locked)
+    world.set_level("required_initial_usd", initial)
+    world.set_level("required_maintenance_usd", maintenance)
+    world.set_level("haircut_usd", taken)
+    world.set_level("accounts_open", len(active))
+
+
+def health_of(world: World) -> float:
+    """Return what is left of the fund or of the vault, whichever lost more, 0 to 1."""
+    health = 1.0
+    if world.venue.fund_start_usd > 0.0:
+        health = min(health, world.fund / world.venue.fund_start_usd)
+    if world.venue.vault_start_usd > 0.0:
+        health = min(health, world.vault / world.venue.vault_start_usd)
+    return max(health, 0.0)
+
+
+def check(
+    world: World,
+    account: Account,
+    equity: float,
+    initial: float,
+    maintenance: float,
+    taken: float,
+    health: float,
+) -> None:
+    """Check one account."""
+    breached = equity < maintenance
+    if not world.enforceable(account):
+        world.record("frozen", float(breached))
+        return
+    if world.venue.trigger_on:
+        if not trigger(world, account, maintenance, taken):
+            world.record("missed_triggers", float(breached))
+            return
+        world.record("needless_triggers", float(not breached))
+    world.record("checks")
+    if breached:
+        begin(world, account, equity, maintenance)
+        return
+    if not account.queued:
+        account.leave_liquidation()
+    level = world.venue.call_level * maintenance
+    if equity >= level:
+        account.called_at = None
+        release(world, account, equity, initial, health)
+    elif account.called_at is None:
+        call(world, account, max(initial, level) - equity)
+    elif is_overdue(world, account):
+        begin(world, account, equity, maintenance)
+
+
+def trigger(world: World, account: Account, maintenance: float, taken: float) -> bool:
+    """Say whether the cheap check calls for the full one.
+
+    It moves the account's value since the last full check along straight lines, and compares
+    it with the margin of then. An account that traded since, or was long not checked, is.
+    """
+    anchor = account.anchor
+    fired = (
+        anchor is None or world.clock - anchor.at_ms >= int(world.venue.trigger_refresh_ms)
+    )
+    if not fired:
+        assert anchor is not None
+        linear = cash_usd(account, world.seen_index) + anchor.value_usd
+        for a in range(world.assets):
+            linear += anchor.delta_usd[a] * (world.seen_index[a] / anchor.index[a] - 1.0)
+        if world.venue.haircuts_on:
+            linear -= taken
+        fired = linear < world.venue.trigger_level * anchor.maintenance
+    if fired:
+        value = 0.0
+        for p in account.positions:
+            value += p.quantity * world.seen(p.instrument).value_usd
+        account.anchor = Anchor(
+            at_ms=world.clock,
+            maintenance=maintenance,
+            value_usd=value,
+            delta_usd=delta_by_asset(world, account),
+            index=list(world.seen_index),
+        )
+    return fired
+
+
+def release(
+    world: World, account: Account, equity: float, initial: float, health: float
+) -> None:
+    """Let a healthy account take home what it can spare; in a run, the sooner and the more."""
+    if world.recorded or (world.venue.gated_by_deficit and world.deficit < -UNCOVERED_USD):
+        return
+    n = account.number
+    buffer, spare = float(world.book.buffer[n]), float(world.book.release[n])
+    flight = float(world.book.flight[n])
+    if flight > 0.0 and health < 1.0:
+        calm = health**flight
+        buffer = 1.0 + (buffer - 1.0) * calm
+        spare = 1.0 + (spare - 1.0) * calm
+    target = buffer * initial
+    if equity > spare * target:
+        withdraw(world, account, equity - target, world.seen_rate(account.currency))
+
+
+def call(world: World, account: Account, asked_usd: float) -> None:
+    """Ask an account for more; it may pay a part of it after a while."""
+    n = account.number
+    account.called_at = world.clock
+    world.record("margin_calls_usd", asked_usd)
+    world.schedule.push(world.clock + int(world.venue.call_deadline_ms), DEADLINE, n)
+    share = float(world.book.top_up_share[n])
+    if not world.recorded and share > 0.0:
+        account.deposit_due = world.clock + int(world.book.top_up_delay_ms[n])
+        account.deposit_usd = share * asked_usd
+        world.schedule.push(account.deposit_due, DEPOSIT, n)
+
+
+def is_overdue(world: World, account: Account) -> bool:
+    """Say whether an account has an open margin call that is past its deadline."""
+    deadline = int(world.venue.call_deadline_ms)
+    return account.called_at is not None and world.clock - account.called_at >= deadline
+
+
+def arrive_deposit(world: World, account: Account) -> None:
+    """Credit the payment of a margin call, unless a later call took its place."""
+    if account.positions and account.deposit_due == world.clock:
+        account.deposit_due = None
+        deposit(world, account, account.deposit_usd, world.rate(account.currency))
+
+
+def enforce_call(world: World, account: Account) -> None:
+    """Enforce a margin call at its deadline, if the account is still below the call level."""
+    deadline = int(world.venue.call_deadline_ms)
+    if account.called_at is None or account.called_at + deadline != world.clock:
+        return
+    if not (account.positions and world.known and world.enforceable(account)) or account.queued:
+        return
+    equity = margin_equity(world, account)
+    _, maintenance = require(world, [account])[0]
+    if equity < maintenance or equity < world.venue.call_level * maintenance:
+        begin(world, account, equity, maintenance)
+    else:
+        account.called_at = None

@@ -1,0 +1,172 @@
+"""What happens to everybody at once: time, prices, funding, expiry, transfers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backtest.instruments import PERPETUAL
+from backtest.kernels.types import PROTOCOL_FUND_USD, PROTOCOL_OPEN_NOTIONAL_USD
+from backtest.reference.money import close_out_and_owe, exchange
+from backtest.reference.quotes import price_move, settlement_unit
+from backtest.reference.schedule import RECHECK
+
+if TYPE_CHECKING:
+    from backtest.reference.world import World
+
+DEEPEST_SHIFT = -0.95
+"""Sales never push a price lower than this share of what the tape says."""
+
+
+def advance(world: World, at_ms: int) -> None:
+    """Let time pass: the book refills, and what was sold has moved the price."""
+    if at_ms > world.clock:
+        if world.venue.feedback_on:
+            apply_pushes(world)
+        world.sold = [0.0] * world.assets
+        world.clock = at_ms
+
+
+def push_of(world: World, a: int) -> float:
+    """Return how far what was liquidated at this instant moves an asset's price."""
+    if world.pushed[a] == 0.0:
+        return 0.0
+    depth = float(world.tape.depth_usd[world.row, a])
+    move = price_move(abs(world.pushed[a]), depth, world.venue)
+    return -move if world.pushed[a] > 0.0 else move
+
+
+def apply_pushes(world: World) -> None:
+    """Move prices by what was liquidated: a part stays, the rest will decay."""
+    if not any(world.pushed):
+        return
+    stays = world.venue.permanent_share
+    for a in range(world.assets):
+        move = push_of(world, a)
+        if world.pushed[a] != 0.0:
+            world.permanent[a] += stays * move
+            world.transient[a] += (1.0 - stays) * move
+            world.pushed[a] = 0.0
+    set_shift(world)
+    world.price_truly()
+
+
+def set_shift(world: World) -> None:
+    """Put the two parts of the price shift together."""
+    world.shift = [
+        max(lasting + passing, DEEPEST_SHIFT)
+        for lasting, passing in zip(world.permanent, world.transient, strict=True)
+    ]
+
+
+def call_recheck(world: World) -> None:
+    """Have everybody checked soon, once per instant, if a liquidation moved a price enough."""
+    venue = world.venue
+    at_ms = world.clock + int(venue.feedback_delay_ms)
+    if venue.feedback_on and at_ms != world.recheck_at:
+        largest = max(abs(push_of(world, a)) for a in range(world.assets))
+        if largest >= venue.feedback_least_move:
+            world.recheck_at = at_ms
+            world.schedule.push(at_ms, RECHECK)
+
+
+def open_row(world: World, row: int) -> None:
+    """Begin a market row: its prices, less and less shifted, its funding, its expiries."""
+    before, world.row = world.row, row
+    if world.venue.feedback_on:
+        if before >= 0:
+            waited = int(world.tape.ts[row]) - int(world.tape.ts[before])
+            left = 2.0 ** (-waited / world.venue.half_life_ms)
+            world.transient = [passing * left for passing in world.transient]
+        set_shift(world)
+        world.shift_at_row[row] = list(world.shift)
+    world.price_truly()
+    accrue_funding(world)
+    settle_expired(world)
+
+
+def accrue_funding(world: World) -> None:
+    """Longs pay the rate on the value of their contracts."""
+    rates = world.tape.funding[world.row].tolist()
+    if not any(rates):
+        return
+    for account in world.accounts:
+        for p in account.positions:
+            if world.tape.kind[p.instrument] == PERPETUAL:
+                currency = world.settles_in(p.instrument)
+                rate = rates[world.tape.asset[p.instrument]]
+                paid = p.quantity * abs(world.now(p.instrument).unit) * rate
+                account.cash[currency] -= paid
+                world.flow[currency] += paid
+                paid_usd = paid * world.rate(currency)
+                world.record("funding_usd", max(paid_usd, 0.0))
+                world.enter(account, "funding_usd", -paid_usd)
+
+
+def settle_expired(world: World) -> None:
+    """Pay what expired contracts are worth at their settlement price."""
+    tape = world.tape
+    for account in world.accounts:
+        expired = [
+            p for p in account.positions if tape.expiry_ms[p.instrument] <= tape.ts[world.row]
+        ]
+        if expired:
+            asset, side = world.largest_net_delta(account)
+            for p in expired[::-1]:
+                unit = settlement_unit(tape, p.instrument)
+                exchange(world, account, p.instrument, -p.quantity, unit)
+            if not account.positions:
+                close_out_and_owe(world, account, asset, side)
+
+
+def see(world: World, instant: int) -> None:
+    """Take in what reached the venue: prices, option snapshots, the policy's parameters."""
+    timeline = world.timeline
+    world.instant, world.seen_at = instant, int(timeline.at_ms[instant])
+    for a, row in enumerate(timeline.seen_row[instant].tolist()):
+        if row != world.seen_row[a]:
+            world.seen_row[a] = row
+            world.seen_shift[a] = world.shift_at_row.get(row, [0.0] * world.assets)[a]
+    policy_row = int(timeline.policy_row[instant])
+    world.known = policy_row >= 0 and min(world.seen_row) >= 0
+    if policy_row >= 0:
+        world.desk.post(policy_row)
+    world.price_as_seen()
+
+
+def see_shift(world: World) -> None:
+    """Take in how liquidations have moved prices since the last post."""
+    world.seen_shift = list(world.shift)
+    world.price_as_seen()
+
+
+def open_contracts(world: World) -> dict[int, float]:
+    """Count the open contracts of each instrument, both sides alike."""
+    gross = dict.fromkeys(range(len(world.tape.asset)), 0.0)
+    for account in world.accounts:
+        for p in account.positions:
+            gross[p.instrument] += abs(p.quantity)
+    return {i: contracts for i, contracts in gross.items() if contracts}
+
+
+def update_protocol(world: World) -> None:
+    """Show the policy the venue's own health: its fund and the open notional per asset."""
+    protocol = world.desk.market.protocol
+    protocol[:] = 0.0
+    protocol[PROTOCOL_FUND_USD] = world.fund
+    for i, contracts in open_contracts(world).items():
+        place = PROTOCOL_OPEN_NOTIONAL_USD + world.tape.asset[i]
+        protocol[place] += contracts * world.seen(i).notional_usd
+
+
+def arrive_transfers(world: World) -> None:
+    """Credit the observed deposits and withdrawals of the row."""
+    book = world.book
+    while (k := world.next_transfer) < len(book.transfer_row) and (
+        book.transfer_row[k] <= world.row
+    ):
+        account = world.accounts[book.transfer_account[k]]
+        currency, amount = int(book.transfer_currency[k]), float(book.transfer_amount[k])
+        account.cash[currency] += amount
+        world.flow[currency] -= amount
+        world.enter(account, "transfers_usd", amount * world.rate(currency))
+        world.next_transfer += 1
