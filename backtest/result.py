@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.kernels.state import LIQUIDATION_NAMES
+from backtest.kernels.records import ADL_NAMES, LIQUIDATION_NAMES
 from backtest.metrics import METRICS, compute_metrics
 from backtest.units import iso_utc
 
 if TYPE_CHECKING:
     from backtest.venue import VenueRules
 
-LIQUIDATION_DTYPE = np.dtype(
-    [("row", "<i8"), ("ts", "<i8"), ("account", "<i8"), ("asset", "<i8"), ("side", "<i8")]
-    + [(name, "<f8") for name in LIQUIDATION_NAMES[4:]]
-    + [("false", "?")]
-)
+_WHOLE = frozenset(("row", "account", "asset", "side", "at_ms", "kind"))
+
+
+def _columns(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(name, "<i8" if name in _WHOLE else "<f8") for name in names]
+
+
+LIQUIDATION_DTYPE = np.dtype([*_columns(LIQUIDATION_NAMES), ("ts", "<i8"), ("false", "?")])
+ADL_DTYPE = np.dtype(_columns(ADL_NAMES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,10 @@ class ReplayResult:
         Named ``(T,)`` arrays; levels are taken at the margin check, flows are of the row.
     liquidation_log
         One record per liquidation step, dtype `LIQUIDATION_DTYPE`.
+    adl_log
+        One record per winner asked by auto-deleveraging, dtype `ADL_DTYPE`.
+    account_ledger
+        ``(accounts, LEDGER_NAMES)`` US dollars, when they moved, positive into the account.
     margin
         The policy seen apart from any book.
     tape_digest, book_digest
@@ -76,6 +84,8 @@ class ReplayResult:
     index: np.ndarray
     series: dict[str, np.ndarray]
     liquidation_log: np.ndarray
+    adl_log: np.ndarray
+    account_ledger: np.ndarray
     margin: MarginPath
     tape_digest: str
     book_digest: str

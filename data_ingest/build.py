@@ -10,6 +10,7 @@ from backtest.errors import DataError
 from backtest.instruments import InstrumentTable
 from backtest.tape import MarketTape
 from data_ingest.chain import OptionChain, load_chain
+from data_ingest.futures import load_futures
 from data_ingest.prices import (
     AssetPrices,
     candle_clock,
@@ -65,11 +66,14 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
     columns = {
         name: np.column_stack([getattr(price, name) for price in prices]) for name in _COLUMNS
     }
-    instruments = [*_perpetuals(store, market), *(chain.instruments if chain else [])]
     notes = _grouped([note for price in prices for note in price.notes])
     sources = tuple(source for price in prices for source in price.sources)
+    instruments = _perpetuals(store, market)
     options: dict[str, Any] = {}
+    if market.futures and isinstance(market.clock, int):
+        chain = load_futures(store, market, ts, known_ts, columns["index"], chain)
     if chain:
+        instruments += chain.instruments
         notes, sources = notes + chain.notes, sources + chain.sources
         options = {
             "vol_ts": chain.vol_ts,
@@ -86,6 +90,7 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
         **options,
         notes=notes,
         sources=sources,
+        intrabar=market.intrabar,
         synthetic=bool(store.rows("SELECT 1 FROM batches WHERE is_synthetic LIMIT 1")),
     )
 

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.errors import DataError, GapError
-from backtest.instruments import OPTION
+from backtest.instruments import FUTURE, OPTION
 from backtest.tape import DataSource, array_digest
 from backtest.units import duration_text, iso_utc
 from data_ingest.prices import describe_gaps, last_known
+from data_ingest.symbols import EXCHANGES
 
 if TYPE_CHECKING:
     from data_ingest.spec import MarketSpec, OptionsSpec
     from data_ingest.store import DataStore
+    from data_ingest.symbols import DatedFuture
 
 
 @dataclass(frozen=True)
 class OptionChain:
-    """What the tape needs of a chain.
+    """What the tape needs of contracts that expire.
 
     Parameters
     ----------
@@ -75,7 +77,10 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
             "min_open_interest or widen strikes and max_expiry."
         )
     column = {row[0]: i for i, row in enumerate(table)}
-    expiries = sorted({(row[1], row[5]) for row in table})
+    # A dated future has candles of its own, unless snapshots are the clock.
+    futures = [] if isinstance(market.clock, int) else market.dated_futures()
+    pairs = {(row[1], row[5]) for row in table} | {(f.asset, f.expiry_ms) for f in futures}
+    expiries = sorted(pairs)
     expiry_column = {pair: i for i, pair in enumerate(expiries)}
     asset_column = {asset: i for i, asset in enumerate(market.assets)}
     rows = store.columns(
@@ -108,6 +113,16 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
         }
         for name, asset, strike, is_call, settlement, expiry_ms, contract_size, first_ms in table
     ]
+    for future in futures:
+        expiry = expiry_column[future.asset, future.expiry_ms]
+        quoted = np.flatnonzero(~np.isnan(ratio[:, expiry]))
+        if not len(quoted):
+            raise DataError(
+                f"the {options.exchange} option chain holds no forward of {future.symbol}, which "
+                f"expires at {iso_utc(future.expiry_ms)} UTC."
+            )
+        listed_ms = int(vol_ts[quoted[0]])
+        instruments.append(future_row(store, market, future, listed_ms, expiry))
     known_ts = np.maximum.accumulate(np.maximum(snapshots["known_ts_ms"], vol_ts))
     origins = store.rows(
         "SELECT DISTINCT source FROM chain_window JOIN batches USING (batch_id) ORDER BY 1"
@@ -138,6 +153,31 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
         notes=(note,),
         sources=(source,),
     )
+
+
+def future_row(
+    store: DataStore, market: MarketSpec, future: DatedFuture, listed_ms: int, expiry_column: int
+) -> dict[str, Any]:
+    """Return a dated future's row for the instrument table, by the exchange's terms if pulled."""
+    sizes = EXCHANGES[market.exchange].contract_size
+    settlement, expiry_ms = future.settlement, future.expiry_ms
+    size = sizes.get(future.asset, sizes[""]) if settlement == "inverse" else 1.0
+    if terms := store.rows(
+        "SELECT settlement, contract_size, expiry_ms FROM instruments "
+        "WHERE exchange = ? AND symbol = ?",
+        [market.exchange, future.symbol],
+    ):
+        settlement, size, expiry_ms = terms[0]
+    return {
+        "symbol": future.name,
+        "asset": market.assets.index(future.asset),
+        "kind": FUTURE,
+        "inverse": int(settlement == "inverse"),
+        "contract_size": size,
+        "listed_ms": listed_ms,
+        "expiry_ms": expiry_ms,
+        "expiry_column": expiry_column,
+    }
 
 
 _SELECTED = """

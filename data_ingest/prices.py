@@ -43,8 +43,8 @@ class AssetPrices:
 
 
 @dataclass(frozen=True)
-class _Bars:
-    """Bars on a full grid; the arrays are NaN where the store has no whole bar."""
+class Bars:
+    """Bars on a full grid of ``(T,)``; the arrays are NaN where the store has no whole bar."""
 
     fields: dict[str, np.ndarray]
     gaps: list[Window]
@@ -67,7 +67,7 @@ def candle_prices(store: DataStore, market: MarketSpec, asset: str, ts: np.ndarr
         If the trade candles have a hole longer than ``max_gap``, or start late.
     """
     symbol = market.symbol(asset)
-    trade = _load_bars(store, market, symbol, "trade", ts)
+    trade = load_bars(store, market, symbol, "trade", ts)
     if trade.gaps:
         raise GapError(
             f"{market.exchange} {symbol} trade candles have {describe_gaps(trade.gaps)} longer "
@@ -78,7 +78,7 @@ def candle_prices(store: DataStore, market: MarketSpec, asset: str, ts: np.ndarr
     volume_usd = np.nan_to_num(trade.fields["volume_usd"])
     bars = _filled(trade.fields)
 
-    marks = _load_bars(store, market, symbol, "mark", ts)
+    marks = load_bars(store, market, symbol, "mark", ts)
     if marks.source is not None and not marks.gaps:
         bars = _filled(marks.fields)
         notes += _held_note(asset, "mark", marks)
@@ -105,9 +105,9 @@ def candle_prices(store: DataStore, market: MarketSpec, asset: str, ts: np.ndarr
     )
 
 
-def _load_bars(
+def load_bars(
     store: DataStore, market: MarketSpec, symbol: str, kind: str, ts: np.ndarray
-) -> _Bars:
+) -> Bars:
     """Read the candles of one kind, joining finer ones into bars of the clock."""
     clock = market.clock
     assert isinstance(clock, int)
@@ -129,7 +129,7 @@ def _load_bars(
                 f"the store {store.path} holds no {kind} candles of {market.exchange} {symbol} in "
                 f"{_span(ts, market)} that fit a clock of {duration_text(clock)}."
             )
-        return _Bars(fields, [], None)
+        return Bars(fields, [], None)
     timeframe = int(timeframes[0][0])
     # A bar of the clock exists only where every finer bar of it does.
     bars = store.columns(
@@ -142,16 +142,16 @@ def _load_bars(
     rows = (bars["bar_ms"] - first_open) // clock
     for name in _BAR_FIELDS:
         fields[name][rows] = bars[name]
-    gaps = _holes(np.isnan(fields["close"]), ts - clock, clock, market.max_gap)
+    gaps = holes(np.isnan(fields["close"]), ts - clock, clock, market.max_gap)
     source = data_source(
         store, f"{kind} candles {duration_text(timeframe)}", market.exchange, symbol, "candles",
         f"kind = '{kind}' AND timeframe_ms = {timeframe} AND open_ms", bars["bar_ms"],
         [("close", bars["close"]), ("high", bars["high"]), ("low", bars["low"])],
     )  # fmt: skip
-    return _Bars(fields, gaps, source)
+    return Bars(fields, gaps, source)
 
 
-def _holes(absent: np.ndarray, opens: np.ndarray, step: int, max_gap: int) -> list[Window]:
+def holes(absent: np.ndarray, opens: np.ndarray, step: int, max_gap: int) -> list[Window]:
     """List runs of absent bars that are longer than allowed; a late start always is."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], absent, [False])).astype(np.int8)))
     runs = [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
@@ -171,7 +171,7 @@ def _filled(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _held_note(asset: str, kind: str, bars: _Bars) -> list[str]:
+def _held_note(asset: str, kind: str, bars: Bars) -> list[str]:
     absent = np.isnan(bars.fields["close"])
     if not absent.any():
         return []
@@ -202,7 +202,7 @@ def _index(
     store: DataStore, market: MarketSpec, asset: str, ts: np.ndarray, mark: np.ndarray
 ) -> tuple[np.ndarray, DataSource | None, str]:
     symbol = market.symbol(asset)
-    bars = _load_bars(store, market, symbol, "index", ts)
+    bars = load_bars(store, market, symbol, "index", ts)
     if bars.source is not None and not bars.gaps:
         note = " ".join(_held_note(asset, "index", bars))
         return _filled(bars.fields)["close"], bars.source, note

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from backtest.errors import nearest
+from backtest.tape import Intrabar
 from backtest.units import MS_PER_DAY, DurationMs, Fraction, Usd, UtcMs, parse_duration_ms
-from data_ingest.symbols import EXCHANGES, perpetual_symbol
+from data_ingest.symbols import EXCHANGES, DatedFuture, parse_future, perpetual_symbol
 
 
 def _as_clock(value: object) -> object:
@@ -119,7 +120,13 @@ class MarketSpec(_Frozen):
     depth : DepthSpec
         Where depth comes from.
     options : OptionsSpec, optional
-        The option chain; without it the tape holds perpetuals only.
+        The option chain; without it the tape holds no options.
+    futures : sequence of str
+        Unified symbols of dated futures, for example ``[BTC/USDT:USDT-240628]``. They are
+        priced by their own trade candles, or by the chain's forward where snapshots are the
+        clock.
+    intrabar : {"close", "high_low"}
+        Whether a replay sees closes only, or passes through each bar's high and low too.
     imports : sequence of str
         Import mappings that fill the store for this market.
     """
@@ -135,6 +142,8 @@ class MarketSpec(_Frozen):
     settlement: Literal["exchange", "linear", "inverse"] = "exchange"
     depth: DepthSpec
     options: OptionsSpec | None = None
+    futures: tuple[str, ...] = ()
+    intrabar: Intrabar = "close"
     imports: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -155,7 +164,17 @@ class MarketSpec(_Frozen):
                     )
         if self.depth.usd is not None and (lacking := set(self.assets) - set(self.depth.usd)):
             raise ValueError(f"depth.usd lacks {', '.join(sorted(lacking))}")
+        for future in self.dated_futures():
+            if future.asset not in self.assets:
+                raise ValueError(
+                    f"{future.symbol!r} is a future of {future.asset}, which is not among the "
+                    f"assets.{nearest(future.asset, self.assets)}"
+                )
+        if len(set(self.futures)) != len(self.futures):
+            raise ValueError("futures names a future twice")
         if not isinstance(self.clock, int):
+            if self.intrabar != "close":
+                raise ValueError("intrabar: high_low needs candles; clock: snapshots has none")
             if self.options is None:
                 raise ValueError("clock: snapshots needs options, whose snapshots make the rows")
             if self.depth.share_of_volume is not None:
@@ -163,6 +182,10 @@ class MarketSpec(_Frozen):
         elif not 60_000 <= self.clock <= MS_PER_DAY or MS_PER_DAY % self.clock:
             raise ValueError("clock must divide a day, from 1min to 1d, for example 1h")
         return self
+
+    def dated_futures(self) -> list[DatedFuture]:
+        """Read the symbols of the dated futures."""
+        return [parse_future(symbol) for symbol in self.futures]
 
     def symbol(self, asset: str) -> str:
         """Return the unified symbol of an asset's perpetual."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from backtest.units import MS_PER_HOUR
+
+FUTURES_EXPIRE_MS = 8 * MS_PER_HOUR
+"""Time of day at which both exchanges settle their dated futures."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,57 @@ EXCHANGES = {
         book_levels=(1000, 10_000),
     ),
 }
+
+
+@dataclass(frozen=True)
+class DatedFuture:
+    """What the unified symbol of a dated future says.
+
+    Parameters
+    ----------
+    symbol : str
+        For example ``BTC/USDT:USDT-240628``.
+    asset : str
+        Its underlying.
+    settlement : {"linear", "inverse"}
+        Inverse where it settles in the underlying itself.
+    expiry_ms : int
+        Milliseconds UTC.
+    """
+
+    symbol: str
+    asset: str
+    settlement: str
+    expiry_ms: int
+
+    @property
+    def name(self) -> str:
+        """Its name in a tape, for example ``BTC-28JUN24``."""
+        day = datetime.fromtimestamp(self.expiry_ms / 1_000, tz=UTC)
+        return f"{self.asset}-{day.day}{day:%b%y}".upper()
+
+
+def parse_future(symbol: str) -> DatedFuture:
+    """Read the unified symbol of a dated future.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
+    """
+    match = re.fullmatch(r"(\w+)/\w+:(\w+)-(\d{6})", symbol)
+    try:
+        day = datetime.strptime(match[3], "%y%m%d").replace(tzinfo=UTC) if match else None
+    except ValueError:
+        day = None
+    if match is None or day is None:
+        raise ValueError(
+            f"{symbol!r} is not the symbol of a dated future; write one such as "
+            "BTC/USDT:USDT-240628"
+        )
+    settlement = "inverse" if match[1] == match[2] else "linear"
+    expiry_ms = int(day.timestamp()) * 1_000 + FUTURES_EXPIRE_MS
+    return DatedFuture(symbol, match[1], settlement, expiry_ms)
 
 
 def perpetual_symbol(exchange: str, asset: str) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from backtest.cache import compiled
-from backtest.instruments import PERPETUAL
+from backtest.instruments import OPTION, PERPETUAL
 from backtest.kernels.aftermath import cancel_orders, end_liquidation, owe
 from backtest.kernels.execution import add_shift, set_true_prices
 from backtest.kernels.money import close_out
@@ -33,7 +31,6 @@ from backtest.kernels.valuation import (
     see_prices,
     settlement_currency,
 )
-from backtest.instruments import OPTION
 
 
 @compiled()
@@ -156,10 +153,11 @@ def see(world: Any, instant: int) -> None:
     seen_row, policy_row, assets = timeline.seen_row, timeline.policy_row[instant], state.assets
     state.counter[INSTANT] = instant
     known = policy_row >= 0
+    moved = world.venue.feedback_on != 0.0
     for a in range(assets.shape[1]):
         row = seen_row[instant, a]
         known = known and row >= 0
-        if row >= 0 and (instant == 0 or row != seen_row[instant - 1, a]):
+        if moved and row >= 0 and (instant == 0 or row != seen_row[instant - 1, a]):
             assets[SEEN_SHIFT, a] = state.shift_at_row[row, a]
     state.counter[KNOWN] = 1 if known else 0
     if known:

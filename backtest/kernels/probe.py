@@ -4,104 +4,58 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import types
 
 from backtest.cache import compiled
-from backtest.kernels.state import PATH_TYPE, SERIES_TYPE, TAPE_TYPE, TapeArrays
-from backtest.kernels.types import (
-    HOLDINGS_TYPE,
-    KERNEL_INPUT_TYPE,
-    KERNEL_SLOTS,
-    KERNELS_TYPE,
-    MARKET_TYPE,
-    REQUIREMENT_TYPE,
-    Holdings,
-    Market,
-    Requirement,
-)
-from backtest.kernels.valuation import contract_values
+from backtest.kernels.market import see
+from backtest.kernels.requirement import require
+from backtest.kernels.state import KNOWN, WORLD
+from backtest.kernels.types import KERNELS_TYPE
+from backtest.kernels.valuation import price_seen
 
 PROBE_NOTIONAL_USD = 10_000.0
 """Small enough for the lowest size tier of any venue."""
+_PATH = types.Array(types.float64, 2, "C")
 
 
 @compiled(
-    types.void(
-        TAPE_TYPE,
-        KERNELS_TYPE,
-        types.UniTuple(PATH_TYPE, KERNEL_SLOTS),
-        types.UniTuple(KERNEL_INPUT_TYPE, KERNEL_SLOTS),
-        MARKET_TYPE,
-        HOLDINGS_TYPE,
-        REQUIREMENT_TYPE,
-        SERIES_TYPE,
-        SERIES_TYPE,
-        types.int64,
-        types.int64,
-    ),
+    types.void(WORLD, KERNELS_TYPE, _PATH, _PATH, types.int64, types.int64),
     nogil=True,
 )
-def probe_rows(
-    tape: TapeArrays,
-    kernels: Any,
-    paths: Any,
-    given: Any,
-    market: Market,
-    holdings: Holdings,
-    requirement: Requirement,
-    initial: np.ndarray,
-    maintenance: np.ndarray,
-    first_row: int,
-    last_row: int,
+def probe_instants(
+    world: Any, kernels: Any, initial: Any, maintenance: Any, first: int, last: int
 ) -> None:
     """Margin probes of fixed notional along the tape.
 
     Parameters
     ----------
-    tape, kernels, paths, given, market, requirement
+    world
+        One account per probe, one position each; the sign of its quantity is its side.
+    kernels
         As in the event loop.
-    holdings
-        One account per probe, one slot each; the sign of its quantity is its side.
     initial, maintenance
         ``(T, probes)`` filled with the margin per unit of notional; rows at which the venue
         knew no price keep what they held.
-    first_row, last_row
-        Half-open range of rows.
+    first, last
+        Half-open range of instants; those between rows are passed over.
     """
-    probes = holdings.start.shape[0]
-    who = np.arange(probes)
-    for row in range(first_row, last_row):
-        seen = tape.seen[row]
-        if seen < 0:
+    state, market, timeline = world.state, world.market, world.timeline
+    probes = state.count.shape[0] - 1
+    for instant in range(first, last):
+        if timeline.opens_row[instant] == 0:
             continue
-        market.tick[0] = row
-        market.index[:] = tape.index[seen]
-        market.mark[:] = tape.mark[seen]
-        for layer in range(KERNEL_SLOTS):
-            given[layer].parameters[:] = paths[layer][seen]
+        row = timeline.row[instant]
+        see(world, instant)
+        if state.counter[KNOWN] == 0:
+            continue
+        market.protocol[:] = 0.0
         for probe in range(probes):
-            i = holdings.instrument[probe]
-            mark = tape.mark[seen, tape.asset[i]]
-            _, usd, notional, _ = contract_values(
-                True,
-                tape.inverse[i] == 1,
-                False,
-                tape.contract_size[i],
-                0.0,
-                tape.index[seen, tape.asset[i]],
-                mark,
-                mark,
-                0.0,
-                0.0,
-            )
-            market.value_usd[i] = usd
-            market.notional_usd[i] = notional
-            market.forward[i] = mark
-            side = 1.0 if holdings.quantity[probe] > 0.0 else -1.0
-            holdings.quantity[probe] = side * PROBE_NOTIONAL_USD / notional
-        for layer in range(KERNEL_SLOTS):
-            kernels[layer](given[layer], market, holdings, who, requirement)
+            i = state.instrument[probe]
+            price_seen(world, i)
+            side = 1.0 if state.quantity[probe] > 0.0 else -1.0
+            state.quantity[probe] = side * PROBE_NOTIONAL_USD / market.notional_usd[i]
+            state.who[probe] = probe
+        require(world, kernels, probes)
         for probe in range(probes):
-            initial[row, probe] = requirement.initial[probe] / PROBE_NOTIONAL_USD
-            maintenance[row, probe] = requirement.maintenance[probe] / PROBE_NOTIONAL_USD
+            initial[row, probe] = world.ask.initial[probe] / PROBE_NOTIONAL_USD
+            maintenance[row, probe] = world.ask.maintenance[probe] / PROBE_NOTIONAL_USD

@@ -124,3 +124,20 @@ LEDGER_NAMES = (
     IN_SOCIALISED,
     IN_BAD_DEBT,
 ) = range(len(LEDGER_NAMES))
+
+LEVEL_NAMES = frozenset(
+    (
+        "open_notional_usd",
+        "locked_collateral_usd",
+        "required_initial_usd",
+        "required_maintenance_usd",
+        "fund_usd",
+        "vault_usd",
+        "deficit_usd",
+        "haircut_usd",
+        "accounts_open",
+    )
+)
+"""Series that stand at a value; the others, but for the two below, add up over time."""
+WORST_NAMES = frozenset(("shift", "ledger_imbalance_usd", "ledger_scale_usd"))
+"""Series of which the largest within a stretch is kept."""

@@ -37,6 +37,11 @@ class Treasury(Rules):
     )
     credit_spread: Fraction = Field(0.0, ge=0.0, le=1.0, description="spread to lose")
 
+    def loss(self) -> float:
+        """Return the share of its value that shock and spread take."""
+        by_rates = self.duration_years * self.rate_shock
+        return by_rates + self.spread_duration_years * self.credit_spread
+
 
 class CoinCollateral(Rules):
     """How one coin counts."""

@@ -34,6 +34,8 @@ def profit_leverage_rank(profit_share: float, leverage: float) -> float:
 def effective_leverage(mark_value: float, bankrupt_value: float) -> float:
     """Leverage that is left: ``|mark| / (mark - bankrupt)``; infinite at bankruptcy (BitMEX).
 
+    Negative beyond it, where a position is liquidated and not ranked.
+
     Parameters
     ----------
     mark_value, bankrupt_value
@@ -41,7 +43,7 @@ def effective_leverage(mark_value: float, bankrupt_value: float) -> float:
         difference is the equity.
     """
     equity = mark_value - bankrupt_value
-    return abs(mark_value) / equity if equity > 0.0 else math.inf
+    return abs(mark_value) / equity if equity != 0.0 else math.inf
 
 
 @formula

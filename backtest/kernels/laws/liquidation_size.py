@@ -172,7 +172,7 @@ def proportional_share(
 
 @formula
 def disposal_size(
-    held: float, fraction: float, full_size: float, book: float, largest_share: float
+    held: float, fraction: float, full_size: float, book: float, largest_share: float, lot: float
 ) -> float:
     """Volume of the next order by which a venue sheds a position it took over (Vega).
 
@@ -187,7 +187,18 @@ def disposal_size(
     book
         Volume on the other side of the book within reach.
     largest_share
-        Of that volume that one order may take.
+        Of that volume that one order may take, rounded up to a lot.
+    lot
+        Smallest volume that trades; sizes are rounded to it, and none is smaller. 0 for none.
+
+    Returns
+    -------
+    float
+        At most ``held``.
     """
     wanted = held if held <= full_size else held * fraction
-    return min(wanted, largest_share * book)
+    within_reach = largest_share * book
+    if lot > 0.0:
+        wanted = max(math.floor(wanted / lot + 0.5), 1.0) * lot
+        within_reach = math.ceil(within_reach / lot) * lot
+    return min(wanted, within_reach, held)

@@ -1,0 +1,1 @@
+"""Margin formulas that venues publish, in plain Python: what a policy must reproduce."""

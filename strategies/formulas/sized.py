@@ -1,0 +1,83 @@
+"""Margin rates that rise with size, open interest or skew.
+
+Sources: dYdX v4 `perpetuals/types/liquidity_tier.go`; Deribit knowledge base, linear
+perpetuals; Synthetix perps v3 `markets/perps-market`; Paradex documentation, portfolio margin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def open_interest_rate(base: float, lower: float, upper: float, open_interest: float) -> float:
+    """Return dYdX's initial rate: from ``base`` at a lower open interest to 1 at an upper one.
+
+    Parameters
+    ----------
+    base
+        Initial margin rate of a quiet market.
+    lower, upper
+        Open notional between which the rate rises; equal where it does not.
+    open_interest
+        Open notional of the market.
+    """
+    if upper <= lower:
+        return base
+    used = (open_interest - lower) / (upper - lower)
+    return min(1.0, base + max(0.0, used) * (1.0 - base))
+
+
+def size_rate(base: float, slope: float, size: float) -> float:
+    """Return Deribit's rate of a linear contract: ``base + slope |size|``."""
+    return base + slope * abs(size)
+
+
+class SkewMarket(NamedTuple):
+    """A position on a market whose margin scales with its skew (Synthetix)."""
+
+    size: float
+    price: float
+    skew_scale: float
+    initial_ratio: float
+    minimum_ratio: float
+    maintenance_scalar: float
+    minimum_margin: float
+    reward_ratio: float
+
+
+def skew_scaled(position: SkewMarket) -> tuple[float, float, float]:
+    """Return initial margin, maintenance margin and the reward for flagging, one position.
+
+    The rate is ``|size| / skew_scale * initial_ratio + minimum_ratio`` of notional; maintenance
+    scales it, and a flat amount is added to both.
+    """
+    notional = abs(position.size) * position.price
+    rate = abs(position.size) / position.skew_scale * position.initial_ratio
+    initial = notional * (rate + position.minimum_ratio)
+    return (
+        initial + position.minimum_margin,
+        initial * position.maintenance_scalar + position.minimum_margin,
+        notional * position.reward_ratio,
+    )
+
+
+def hedged_delta_floor(
+    deltas: Sequence[float], spot: float, net_rate: float, hedged_rate: float
+) -> float:
+    """Return the least portfolio margin: one rate on net delta, another on what it hedges.
+
+    Parameters
+    ----------
+    deltas
+        Of the legs, in coins.
+    spot
+        Price of the coin.
+    net_rate, hedged_rate
+        Paradex: 2 % and 1 %.
+    """
+    net = abs(sum(deltas))
+    gross = sum(abs(delta) for delta in deltas)
+    return (net_rate * net + hedged_rate * 0.5 * (gross - net)) * spot
