@@ -105,9 +105,7 @@ def candle_prices(store: DataStore, market: MarketSpec, asset: str, ts: np.ndarr
     )
 
 
-def load_bars(
-    store: DataStore, market: MarketSpec, symbol: str, kind: str, ts: np.ndarray
-) -> Bars:
+def load_bars(store: DataStore, market: MarketSpec, symbol: str, kind: str, ts: np.ndarray) -> Bars:
     """Read the candles of one kind, joining finer ones into bars of the clock."""
     clock = market.clock
     assert isinstance(clock, int)
