@@ -251,7 +251,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
     counter[places.CROSSED] = int(orders.scheme.sum())
     moved = rows if venue.feedback_on else 0
     anchored = accounts if venue.trigger_on else 0
-    events = 3 * accounts + 1
+    scheduled = 3 * accounts + 1
 
     def ints(count: int, value: int = 0) -> np.ndarray:
         return np.full(count, value, np.int64)
@@ -292,10 +292,10 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
         "shift_at_row": np.zeros((moved, assets)),
         "counter": counter,
         "level": np.ones(places.LEVELS),
-        "event_time": ints(events),
-        "event_sequence": ints(events),
-        "event_heap": ints(events),
-        "event_place": ints(events, -1),
+        "event_time": ints(scheduled),
+        "event_sequence": ints(scheduled),
+        "event_heap": ints(scheduled),
+        "event_place": ints(scheduled, -1),
         **{name: ints(accounts + 1) for name in ("who", "listed", "active", "winners")},
         **{name: np.zeros(accounts + 1) for name in ("equity", "gain", "score")},
     }
