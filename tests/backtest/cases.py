@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from backtest.book import AccountBook
-from backtest.instruments import PERPETUAL
+from backtest.instruments import OPTION, PERPETUAL
 from backtest.kernels.types import requirement_kernel
 from backtest.requirement import RequirementLayer, RequirementRule
 from backtest.seeds import stream
@@ -65,8 +65,13 @@ def random_book(
     groups: int = 60,
     mode: Literal["elastic", "recorded"] = "elastic",
     wealth_usd: float = 20_000.0,
+    plain: bool = True,
 ) -> AccountBook:
-    """Make a book with every kind of order, in no way like a real one."""
+    """Make a book with every kind of order, in no way like a real one.
+
+    One that is not ``plain`` has accounts of every scheme, some that run, limit orders, and
+    transfers of any coin.
+    """
     draw = stream(seed, "random book")
     table = tape.instruments
     legs = np.minimum(draw.integers(1, 4, groups), len(table))
@@ -80,7 +85,7 @@ def random_book(
     rate = np.concatenate(([1.0], tape.index[0]))
     wallet = wealth_usd * np.exp(draw.normal(0.0, 1.0, accounts)) / rate[currency]
     transfers = int(draw.integers(0, 5)) if mode == "recorded" else 0
-    return AccountBook(
+    book = AccountBook(
         mode=mode,
         assets=tape.assets,
         symbols=table.symbols,
@@ -102,4 +107,35 @@ def random_book(
         transfer_account=draw.integers(0, accounts, transfers),
         transfer_amount=draw.normal(0.0, 0.1, transfers) * wallet.mean(),
         origin=f"random test book, seed {seed}",
+    )
+    return book if plain else _varied(book, tape, seed)
+
+
+def _varied(book: AccountBook, tape: MarketTape, seed: int) -> AccountBook:
+    draw = stream(seed, "varied book")
+    accounts, orders, table = len(book), len(book.order_ts), tape.instruments
+    schemes = (0, 1, 2) if book.mode == "elastic" else (0, 1)
+    scheme = draw.choice(schemes, accounts)
+    alone = np.bincount(book.order_group)[book.order_group] == 1
+    rests = alone & (draw.random(orders) < 0.5) & (table.kind[book.order_instrument] != OPTION)
+    row = np.searchsorted(tape.ts, book.order_ts)
+    mark = tape.mark[row, table.asset[book.order_instrument]]
+    limit = mark * (1.0 - 0.03 * np.sign(book.order_quantity) * draw.random(orders))
+    transfers = int(draw.integers(0, 8))
+    currency = draw.integers(-1, 1 + len(tape.assets), transfers)
+    sender = draw.integers(0, accounts, transfers)
+    paid_in = np.where(currency < 0, book.collateral_currency[sender], currency)
+    rate = np.concatenate(([1.0], tape.index[0]))[paid_in]
+    return replace(
+        book,
+        scheme=scheme,
+        flight=np.where(draw.random(accounts) < 0.5, 0.0, draw.exponential(2.0, accounts)),
+        order_limit=np.where(rests, limit, np.nan),
+        order_until_ms=np.where(
+            rests, book.order_ts + draw.integers(1, 20, orders) * MS_PER_HOUR, 0
+        ),
+        transfer_ts=np.sort(draw.integers(tape.ts[0], tape.ts[-1] + 1, transfers)),
+        transfer_account=sender,
+        transfer_amount=20_000.0 * draw.exponential(1.0, transfers) / rate,
+        transfer_currency=currency,
     )
