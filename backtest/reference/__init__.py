@@ -7,7 +7,7 @@ option formula and the names of what is recorded; tests demand that both give th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from backtest.reference.loop import run
 from backtest.reference.world import World
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
     from backtest.venue import VenueRules
 
 
+class Twin(NamedTuple):
+    """What a replay recorded beside its series and its liquidations."""
+
+    adl_log: np.ndarray  # (D, len(ADL_NAMES))
+    ledger: np.ndarray  # (accounts of the book, len(LEDGER_NAMES)), US dollars
+    world: World  # as the replay left it
+
+
 def replay_reference(
     tape: MarketTape, book: AccountBook, policy: Policy, venue: VenueRules
-) -> tuple[dict[str, np.ndarray], np.ndarray, World]:
+) -> tuple[dict[str, np.ndarray], np.ndarray, Twin]:
     """Replay a whole tape.
 
     Returns
     -------
     tuple
-        The series by name, the liquidation log ``(L, len(LIQUIDATION_NAMES))``, and the world
-        as the replay left it, with its ``adl_log`` and ``ledger``.
+        The series by name ``(bars,)``, the liquidation log ``(L, len(LIQUIDATION_NAMES))``, and
+        the rest.
     """
     world = World(tape, book, policy, venue)
     run(world)
-    return world.series, world.liquidation_log, world
+    records = world.records
+    twin = Twin(records.adl_log(), records.ledger(), world)
+    return records.series_by_bar(), records.liquidation_log(), twin

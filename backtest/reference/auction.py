@@ -51,7 +51,7 @@ def offer(
     price = price_share(world, elapsed_ms)
     share = share_on_offer(world, account, equity, maintenance, price)
     left = max(equity - account.reserved_usd, 0.0)
-    return share, share * (1.0 - price) * left, share * price * left
+    return share, share * left * (1.0 - price), share * left * price
 
 
 def is_worth_bidding(world: World, account: Account, share: float, pay: float) -> bool:

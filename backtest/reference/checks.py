@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING
 
 from backtest.reference.accounts import Anchor
 from backtest.reference.liquidation import begin
-from backtest.reference.margin import delta_by_asset, haircut, margin_equity, require
-from backtest.reference.market import open_contracts
+from backtest.reference.margin import (
+    count_coins,
+    delta_by_asset,
+    haircut,
+    margin_equity,
+    require,
+)
 from backtest.reference.money import deposit, withdraw
 from backtest.reference.schedule import DEADLINE, DEPOSIT
 from backtest.reference.world import cash_usd
@@ -25,12 +30,12 @@ def check_all(world: World) -> None:
 
     Equity and margin of all are taken before anybody is liquidated.
     """
+    world.record("checks")
+    count_coins(world)
     active = [account for account in world.accounts if account.positions]
     asked = require(world, active)
     haircuts = [haircut(world, a) if world.venue.haircuts_on else 0.0 for a in active]
-    equities = [
-        world.equity_seen(a) - taken for a, taken in zip(active, haircuts, strict=True)
-    ]
+    equities = [world.equity_seen(a) - taken for a, taken in zip(active, haircuts, strict=True)]
     record_levels(world, active, asked, haircuts)
     health = health_of(world)
     for account, (initial, maintenance), taken, equity in zip(
@@ -47,7 +52,7 @@ def record_levels(
 ) -> None:
     """Record what is open, locked and required at the moment of a check."""
     notional = locked = initial = maintenance = taken = 0.0
-    for i, contracts in open_contracts(world).items():
+    for i, contracts in world.open_contracts.items():
         notional += contracts * world.now(i).notional_usd
     for account, (im, mm), cut in zip(active, asked, haircuts, strict=True):
         locked += max(world.equity_now(account), 0.0)
@@ -91,7 +96,6 @@ def check(
             world.record("missed_triggers", float(breached))
             return
         world.record("needless_triggers", float(not breached))
-    world.record("checks")
     if breached:
         begin(world, account, equity, maintenance)
         return
@@ -103,7 +107,7 @@ def check(
         release(world, account, equity, initial, health)
     elif account.called_at is None:
         call(world, account, max(initial, level) - equity)
-    elif is_overdue(world, account):
+    elif world.is_overdue(account):
         begin(world, account, equity, maintenance)
 
 
@@ -114,9 +118,7 @@ def trigger(world: World, account: Account, maintenance: float, taken: float) ->
     it with the margin of then. An account that traded since, or was long not checked, is.
     """
     anchor = account.anchor
-    fired = (
-        anchor is None or world.clock - anchor.at_ms >= int(world.venue.trigger_refresh_ms)
-    )
+    fired = anchor is None or world.clock - anchor.at_ms >= int(world.venue.trigger_refresh_ms)
     if not fired:
         assert anchor is not None
         linear = cash_usd(account, world.seen_index) + anchor.value_usd
@@ -139,17 +141,15 @@ def trigger(world: World, account: Account, maintenance: float, taken: float) ->
     return fired
 
 
-def release(
-    world: World, account: Account, equity: float, initial: float, health: float
-) -> None:
+def release(world: World, account: Account, equity: float, initial: float, health: float) -> None:
     """Let a healthy account take home what it can spare; in a run, the sooner and the more."""
     if world.recorded or (world.venue.gated_by_deficit and world.deficit < -UNCOVERED_USD):
         return
     n = account.number
     buffer, spare = float(world.book.buffer[n]), float(world.book.release[n])
     flight = float(world.book.flight[n])
-    if flight > 0.0 and health < 1.0:
-        calm = health**flight
+    calm = health**flight if flight > 0.0 and health < 1.0 else 1.0
+    if calm < 1.0:
         buffer = 1.0 + (buffer - 1.0) * calm
         spare = 1.0 + (spare - 1.0) * calm
     target = buffer * initial
@@ -170,16 +170,12 @@ def call(world: World, account: Account, asked_usd: float) -> None:
         world.schedule.push(account.deposit_due, DEPOSIT, n)
 
 
-def is_overdue(world: World, account: Account) -> bool:
-    """Say whether an account has an open margin call that is past its deadline."""
-    deadline = int(world.venue.call_deadline_ms)
-    return account.called_at is not None and world.clock - account.called_at >= deadline
-
-
 def arrive_deposit(world: World, account: Account) -> None:
     """Credit the payment of a margin call, unless a later call took its place."""
-    if account.positions and account.deposit_due == world.clock:
-        account.deposit_due = None
+    if account.deposit_due != world.clock:
+        return
+    account.deposit_due = None
+    if account.positions:
         deposit(world, account, account.deposit_usd, world.rate(account.currency))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backtest.reference.market import call_recheck
-from backtest.reference.money import charge, exchange, fund_income
+from backtest.reference.money import charge, exchange, fund_income, pay_slippage
 from backtest.reference.quotes import execution_cost
 
 if TYPE_CHECKING:
@@ -39,11 +38,11 @@ def close_share(world: World, account: Account, share: float) -> Closed:
         slippage = execution_cost(volume, world.sold[a], depth_of(world, a), world.venue)
         world.sold[a] += volume
         world.pushed[a] += volume if p.quantity * held.delta_usd >= 0.0 else -volume
-        exchange(world, account, p.instrument, quantity, held.unit, slippage)
+        exchange(world, account, p.instrument, quantity, held.unit)
+        pay_slippage(world, account, p.instrument, slippage)
         exposure += volume
         notional += abs(quantity) * held.notional_usd
         cost += slippage
-    call_recheck(world)
     return Closed(share, asset, side, before, exposure, notional, cost)
 
 
@@ -70,13 +69,11 @@ def pay_penalty(world: World, account: Account, closed: Closed, maintenance: flo
     avoid.
     """
     venue = world.venue
-    if venue.penalty_on_maintenance:
-        full = venue.penalty * maintenance * closed.share
-    else:
-        full = venue.penalty * closed.exposure_usd
-    penalty = min(full, max(world.equity_now(account), 0.0))
-    charge(world, account, penalty)
-    world.enter(account, "penalties_usd", -penalty)
+    released = maintenance * closed.share
+    base = released if venue.penalty_on_maintenance else closed.exposure_usd
+    penalty = min(venue.penalty * base, max(world.equity_now(account), 0.0))
+    charge(world, account, penalty, "penalties_usd")
+    world.record("penalties_usd", penalty)
     incentive = venue.incentive_share * penalty
     to_fund = venue.fund_share * penalty
     world.liquidators += incentive

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from backtest.reference.auction import is_worth_bidding, offer
 from backtest.reference.execution import Closed, close_share, pay_keeper, pay_penalty
 from backtest.reference.margin import margin_equity, require
-from backtest.reference.money import charge, close_out_and_owe
+from backtest.reference.money import charge, close_out
 from backtest.reference.schedule import STEP as NEXT_STEP
 from backtest.rules.liquidation import (
     AUCTION,
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from backtest.reference.world import World
 
 LIQUIDATION, TAKEOVER, AUCTIONED = range(3)
+ALL = 1.0 - 1e-9
+"""Steps that add up to this share have closed everything: 5 x 20 % is not quite 1."""
 
 
 def begin(world: World, account: Account, equity: float, maintenance: float) -> None:
@@ -57,7 +59,10 @@ def is_for_the_vault(world: World, equity: float, maintenance: float) -> bool:
 def go_on(world: World, account: Account) -> None:
     """Carry out a scheduled step, if the account still needs it."""
     account.queued = False
-    if not (account.positions and world.known and world.enforceable(account)):
+    if not account.positions:
+        account.leave_liquidation()
+        return
+    if not (world.known and world.enforceable(account)):
         return
     equity = margin_equity(world, account)
     _, maintenance = require(world, [account])[0]
@@ -74,14 +79,10 @@ def is_still_due(world: World, account: Account, equity: float, maintenance: flo
     venue = world.venue
     if equity < maintenance:
         return True
-    begun = account.liquidated_since is not None and account.steps > 0
     restored = venue.target if venue.mode in (STEP, TO_TARGET) else 1.0
-    if venue.mode != AUCTION and begun and equity < restored * maintenance:
+    if account.steps > 0 and equity < restored * maintenance:
         return True
-    overdue = account.called_at is not None and (
-        world.clock - account.called_at >= int(venue.call_deadline_ms)
-    )
-    return overdue and equity < venue.call_level * maintenance
+    return world.is_overdue(account) and equity < venue.call_level * maintenance
 
 
 def exposure_of(world: World, account: Account) -> float:
@@ -101,8 +102,6 @@ def step(world: World, account: Account, equity: float, maintenance: float) -> N
     exposure = exposure_of(world, account)
     unit_penalty = venue.penalty * (maintenance if venue.penalty_on_maintenance else exposure)
     share = share_to_close(world, account, equity, maintenance, exposure, unit_penalty)
-    if is_closed_at_once(world, account, exposure):
-        share = 1.0
     expected = venue.incentive_share * min(unit_penalty * share, max(equity, 0.0))
     if venue.keeper_participation and expected < world.tape.keeper_cost_usd[world.row]:
         world.record("declined")
@@ -117,27 +116,19 @@ def step(world: World, account: Account, equity: float, maintenance: float) -> N
 def auction_step(world: World, account: Account, equity: float, maintenance: float) -> None:
     """Offer a share of an account to the keepers; if none takes it, look again later."""
     share, pay, reserve = offer(world, account, equity, maintenance)
-    if is_closed_at_once(world, account, exposure_of(world, account)):
-        share = 1.0
     if not is_worth_bidding(world, account, share, pay):
         world.record("declined")
         queue(world, account, world.clock + int(world.venue.auction_every_ms))
         return
     closed = close_share(world, account, share)
     received = pay - closed.cost_usd
-    charge(world, account, received)
-    world.enter(account, "penalties_usd", -received)
+    charge(world, account, received, "penalties_usd")
     world.liquidators += received
     penalty = pay_penalty(world, account, closed, maintenance)
     pay_keeper(world)
     account.steps += 1
     account.reserved_usd += reserve
     finish(world, account, closed, maintenance, penalty, AUCTIONED, pay)
-
-
-def is_closed_at_once(world: World, account: Account, exposure: float) -> bool:
-    """Say whether an account is too small, or was tried too often, for a partial step."""
-    return exposure < world.venue.small_usd or account.steps >= world.venue.steps_before_full
 
 
 def share_to_close(
@@ -155,7 +146,8 @@ def share_to_close(
     ``equity - f * unit_penalty = target * maintenance * (1 - f)``.
     """
     venue = world.venue
-    if venue.mode == FULL:
+    too_small, too_often = exposure < venue.small_usd, account.steps >= venue.steps_before_full
+    if venue.mode == FULL or too_small or too_often:
         return 1.0
     if venue.mode == PROPORTIONAL:
         share = venue.proportional_cap
@@ -177,9 +169,9 @@ def share_to_close(
     assert venue.mode == STEP
     if venue.interval_ms > 0.0:
         done = account.steps * venue.step
-        return 1.0 if done >= 1.0 - 1e-9 else min(venue.step / (1.0 - done), 1.0)
+        return 1.0 if done >= ALL else min(venue.step / (1.0 - done), 1.0)
     steps = 1
-    while (share := steps * venue.step) < 1.0:
+    while (share := steps * venue.step) < ALL:
         if maintenance * (1.0 - share) * venue.target <= equity - share * unit_penalty:
             return share
         steps += 1
@@ -196,20 +188,17 @@ def finish(
     discount: float = 0.0,
 ) -> None:
     """Settle an account that is flat now, or schedule its next step; record what was done."""
+    account.called_at = None
     shortfall = 0.0
     if not account.positions:
-        shortfall = close_out_and_owe(world, account, closed.asset, closed.side)
-        account.leave_liquidation()
-        for order in account.resting:
-            world.live[order] = False
+        shortfall = close_out(world, account)
+        world.owed[closed.asset][closed.side] += shortfall
     elif world.venue.interval_ms > 0.0:
         after = world.clock + int(world.venue.interval_ms)
         queue(world, account, world.keepers.reserve(after))
-    account.called_at = None
-    world.record("liquidations")
+    world.record("takeovers" if kind == TAKEOVER else "liquidations")
     world.record("liquidated_notional_usd", closed.notional_usd)
-    world.record("penalties_usd", penalty)
-    world.log.append(
+    world.records.liquidations.append(
         {
             "row": world.row,
             "account": account.number,
@@ -234,9 +223,6 @@ def take_over(world: World, account: Account, maintenance: float) -> None:
     closed = close_share(world, account, 1.0)
     equity = world.equity_now(account)
     passed = equity if equity >= 0.0 else -min(world.vault, -equity)
-    if passed:
-        charge(world, account, passed)
-        world.vault += passed
-        world.enter(account, "penalties_usd", -passed)
-    world.record("takeovers")
+    charge(world, account, passed, "penalties_usd")
+    world.vault += passed
     finish(world, account, closed, maintenance, max(passed, 0.0), TAKEOVER)

@@ -9,10 +9,10 @@ from backtest.reference.liquidation import go_on
 from backtest.reference.market import (
     advance,
     arrive_transfers,
+    call_recheck,
     open_row,
     see,
     see_shift,
-    update_protocol,
 )
 from backtest.reference.money import balance
 from backtest.reference.orders import act
@@ -20,7 +20,6 @@ from backtest.reference.schedule import DEADLINE, DEPOSIT, RECHECK, STEP
 from backtest.reference.waterfall import waterfall
 
 if TYPE_CHECKING:
-    from backtest.reference.schedule import Event
     from backtest.reference.world import World
 
 
@@ -47,38 +46,35 @@ def happen(world: World, instant: int) -> None:
     if opens:
         open_row(world, int(timeline.row[instant]))
     see(world, instant)
-    update_protocol(world)
-    if world.known:
-        run_scheduled(world, at_ms, everybody_follows=checks)
+    run_scheduled(world, at_ms, everybody_follows=checks)
     if opens:
         arrive_transfers(world)
-    if world.known and checks:
+    if checks:
         check_all(world)
-        waterfall(world)
+    waterfall(world)
     if opens:
         act(world)
         waterfall(world)
+    call_recheck(world)
     balance(world)
 
 
 def run_scheduled(world: World, last_ms: int, *, everybody_follows: bool = False) -> None:
     """Let what is scheduled up to an instant happen, each at its own time."""
     while event := world.schedule.pop_until(last_ms):
+        if event.kind == RECHECK and everybody_follows:
+            continue
         advance(world, event.at_ms)
-        if event.kind != RECHECK:
-            happen_to_one(world, event)
-        elif world.known and not everybody_follows:
+        account = world.accounts[event.account]
+        if event.kind == DEPOSIT:
+            arrive_deposit(world, account)
+            continue
+        if event.kind == DEADLINE:
+            enforce_call(world, account)
+        elif event.kind == STEP:
+            go_on(world, account)
+        elif world.known:
             see_shift(world)
             check_all(world)
         waterfall(world)
-
-
-def happen_to_one(world: World, event: Event) -> None:
-    """Let a scheduled event happen to its account."""
-    account = world.accounts[event.account]
-    if event.kind == DEPOSIT:
-        arrive_deposit(world, account)
-    elif event.kind == DEADLINE:
-        enforce_call(world, account)
-    elif event.kind == STEP:
-        go_on(world, account)
+        call_recheck(world)

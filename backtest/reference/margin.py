@@ -56,9 +56,18 @@ def weight(world: World, account: Account, a: int, value: float) -> float:
         if off > 0.0:
             taken += peg_factor * off
     counts = max(0.0, 1.0 - taken)
-    if scale_start < UNLIMITED and world.deposits_usd[a] > scale_start:
-        counts *= scale_start / world.deposits_usd[a]
+    if scale_start < UNLIMITED and world.coins_held_usd[a] > scale_start:
+        counts *= scale_start / world.coins_held_usd[a]
     return counts
+
+
+def count_coins(world: World) -> None:
+    """Add up the coins that accounts hold, for the weights that shrink with them."""
+    for a in range(world.assets):
+        coins = 0.0
+        for account in world.accounts:
+            coins += max(account.cash[1 + a], 0.0)
+        world.coins_held_usd[a] = coins * world.seen_index[a]
 
 
 def delta_by_asset(world: World, account: Account) -> list[float]:
@@ -106,16 +115,21 @@ def require_positions(
 
 def initial_with_orders(world: World, account: Account) -> list[float]:
     """Return the initial margin if all resting buys had filled, and if all sells had."""
-    live = [k for k in account.resting if world.live[k]]
+    book, expiry_ms = world.book, world.tape.expiry_ms
+    live = [
+        k
+        for k in account.resting
+        if world.live[k] and expiry_ms[book.order_instrument[k]] > world.clock
+    ]
     portfolios = []
     for buys in (True, False):
-        side = [k for k in live if (world.book.order_quantity[k] > 0.0) == buys]
+        side = [k for k in live if (book.order_quantity[k] > 0.0) == buys]
         if side:
             filled = account.copy()
             for k in side:
-                quantity = wanted_quantity(world, world.accounts[account.number], k)
+                quantity = wanted_quantity(world, filled, k)
                 if quantity:
-                    filled.trade(int(world.book.order_instrument[k]), quantity, 0.0)
+                    filled.trade(int(book.order_instrument[k]), quantity, 0.0)
             portfolios.append(filled.positions)
     asked = require_positions(world, portfolios, [account.legs_alone] * len(portfolios))
     return [initial for initial, _ in asked]

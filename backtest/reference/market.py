@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from backtest.instruments import PERPETUAL
 from backtest.kernels.types import PROTOCOL_FUND_USD, PROTOCOL_OPEN_NOTIONAL_USD
-from backtest.reference.money import close_out_and_owe, exchange
+from backtest.reference.money import end_flat_account, exchange
 from backtest.reference.quotes import price_move, settlement_unit
 from backtest.reference.schedule import RECHECK
 
@@ -59,14 +59,12 @@ def set_shift(world: World) -> None:
 
 
 def call_recheck(world: World) -> None:
-    """Have everybody checked soon, once per instant, if a liquidation moved a price enough."""
+    """Have everybody checked soon, if what was liquidated at this instant moves a price."""
     venue = world.venue
-    at_ms = world.clock + int(venue.feedback_delay_ms)
-    if venue.feedback_on and at_ms != world.recheck_at:
+    if venue.feedback_on:
         largest = max(abs(push_of(world, a)) for a in range(world.assets))
         if largest >= venue.feedback_least_move:
-            world.recheck_at = at_ms
-            world.schedule.push(at_ms, RECHECK)
+            world.schedule.push(world.clock + int(venue.feedback_delay_ms), RECHECK)
 
 
 def open_row(world: World, row: int) -> None:
@@ -109,13 +107,11 @@ def settle_expired(world: World) -> None:
         expired = [
             p for p in account.positions if tape.expiry_ms[p.instrument] <= tape.ts[world.row]
         ]
-        if expired:
-            asset, side = world.largest_net_delta(account)
-            for p in expired[::-1]:
-                unit = settlement_unit(tape, p.instrument)
-                exchange(world, account, p.instrument, -p.quantity, unit)
-            if not account.positions:
-                close_out_and_owe(world, account, asset, side)
+        for p in expired[::-1]:
+            i, held = p.instrument, p.quantity
+            exchange(world, account, i, -held, settlement_unit(tape, i))
+        if expired and not account.positions:
+            end_flat_account(world, account, i, held)
 
 
 def see(world: World, instant: int) -> None:
@@ -131,29 +127,29 @@ def see(world: World, instant: int) -> None:
     if policy_row >= 0:
         world.desk.post(policy_row)
     world.price_as_seen()
+    update_protocol(world)
 
 
 def see_shift(world: World) -> None:
-    """Take in how liquidations have moved prices since the last post."""
-    world.seen_shift = list(world.shift)
+    """Take in how liquidations have moved the prices that the venue acts on."""
+    for a, acts in enumerate(world.timeline.enforce[world.instant].tolist()):
+        if acts:
+            world.seen_shift[a] = world.shift[a]
     world.price_as_seen()
-
-
-def open_contracts(world: World) -> dict[int, float]:
-    """Count the open contracts of each instrument, both sides alike."""
-    gross = dict.fromkeys(range(len(world.tape.asset)), 0.0)
-    for account in world.accounts:
-        for p in account.positions:
-            gross[p.instrument] += abs(p.quantity)
-    return {i: contracts for i, contracts in gross.items() if contracts}
+    update_protocol(world)
 
 
 def update_protocol(world: World) -> None:
     """Show the policy the venue's own health: its fund and the open notional per asset."""
+    gross = dict.fromkeys(range(len(world.tape.asset)), 0.0)
+    for account in world.accounts:
+        for p in account.positions:
+            gross[p.instrument] += abs(p.quantity)
+    world.open_contracts = {i: contracts for i, contracts in gross.items() if contracts}
     protocol = world.desk.market.protocol
     protocol[:] = 0.0
     protocol[PROTOCOL_FUND_USD] = world.fund
-    for i, contracts in open_contracts(world).items():
+    for i, contracts in world.open_contracts.items():
         place = PROTOCOL_OPEN_NOTIONAL_USD + world.tape.asset[i]
         protocol[place] += contracts * world.seen(i).notional_usd
 

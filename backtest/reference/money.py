@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backtest.instruments import OPTION
 from backtest.rules.waterfall import BY_WITHDRAWAL
 
 if TYPE_CHECKING:
@@ -15,32 +16,36 @@ if TYPE_CHECKING:
     from backtest.reference.world import World
 
 
-def charge(world: World, account: Account, usd: float) -> None:
-    """Take US dollars out of the collateral currency at the index; the caller books them."""
+def charge(world: World, account: Account, usd: float, entry: str) -> None:
+    """Take US dollars out of the collateral currency at the index; the caller books them.
+
+    ``entry`` names the column of the account's ledger.
+    """
     coins = usd / world.rate(account.currency)
     account.cash[account.currency] -= coins
     if account.currency:
         world.flow[account.currency] += coins
         world.flow[0] -= usd
+    world.enter(account, entry, -usd)
 
 
-def exchange(
-    world: World,
-    account: Account,
-    i: int,
-    quantity: float,
-    unit: float,
-    slippage_usd: float = 0.0,
-) -> None:
-    """Trade contracts with the market at a unit value, and pay for the market's depth."""
+def exchange(world: World, account: Account, i: int, quantity: float, unit: float) -> None:
+    """Trade contracts with the market at a unit value."""
     currency = world.settles_in(i)
-    rate = world.rate(currency)
-    paid = quantity * unit + slippage_usd / rate
+    paid = quantity * unit
     account.cash[currency] -= paid
     world.flow[currency] += paid
-    world.enter(account, "trading_usd", -(quantity * unit * rate))
-    world.enter(account, "slippage_usd", -slippage_usd)
+    world.enter(account, "trading_usd", -(paid * world.rate(currency)))
     account.trade(i, quantity, unit)
+
+
+def pay_slippage(world: World, account: Account, i: int, usd: float) -> None:
+    """Pay the market for the depth that an execution took, in the contract's currency."""
+    currency = world.settles_in(i)
+    coins = usd / world.rate(currency)
+    account.cash[currency] -= coins
+    world.flow[currency] += coins
+    world.enter(account, "slippage_usd", -usd)
 
 
 def deposit(world: World, account: Account, usd: float, rate: float) -> None:
@@ -76,20 +81,23 @@ def keep_for_deficit(world: World, account: Account, usd: float) -> float:
 
 def socialise(world: World, account: Account, usd: float) -> None:
     """Let an account pay for the uncovered deficit."""
-    charge(world, account, usd)
+    charge(world, account, usd, "socialised_usd")
     world.deficit += usd
     world.record("socialised_usd", usd)
-    world.enter(account, "socialised_usd", -usd)
 
 
 def close_out(world: World, account: Account) -> float:
     """Settle an account without positions; return what is missing.
 
-    All its currencies are exchanged at the index. What is left goes to the wallet (in a
-    recorded book it stays); what is missing becomes a deficit here and nowhere else, so that
-    bad debt is a flow, counted once per account.
+    Its margin call, its liquidation and its resting orders end. All its currencies are exchanged
+    at the index. What is left goes to the wallet (in a recorded book it stays); what is missing
+    becomes a deficit here and nowhere else, so that bad debt is a flow, counted once per account.
     """
     account.called_at = None
+    if not account.queued:
+        account.leave_liquidation()
+    for order in account.resting:
+        world.live[order] = False
     equity = world.equity_now(account)
     if equity >= 0.0 and world.recorded:
         return 0.0
@@ -114,11 +122,12 @@ def close_out(world: World, account: Account) -> float:
     return 0.0
 
 
-def close_out_and_owe(world: World, account: Account, asset: int, side: int) -> float:
-    """Settle an account without positions; the waterfall owes what is missing."""
+def end_flat_account(world: World, account: Account, i: int, held: float) -> None:
+    """Settle an account that held an instrument last; its asset and side owe what is missing."""
     shortfall = close_out(world, account)
-    world.owed[asset][side] += shortfall
-    return shortfall
+    is_put = world.tape.kind[i] == OPTION and not world.tape.is_call[i]
+    long = held < 0.0 if is_put else held >= 0.0
+    world.owed[world.tape.asset[i]][0 if long else 1] += shortfall
 
 
 def fund_income(world: World, usd: float) -> None:
@@ -149,9 +158,12 @@ def balance(world: World) -> None:
                 scale += abs(purse)
         leaked += abs(total - world.opening[c]) * world.rate(c)
         gross += scale * world.rate(c)
-    world.set_level("ledger_imbalance_usd", leaked)
-    world.set_level("ledger_scale_usd", gross)
+    worst, its_gross = world.level("ledger_imbalance_usd"), world.level("ledger_scale_usd")
+    if not leaked * its_gross < worst * gross:
+        world.set_level("ledger_imbalance_usd", leaked)
+        world.set_level("ledger_scale_usd", gross)
     world.set_level("fund_usd", world.fund)
     world.set_level("vault_usd", world.vault)
-    world.set_level("deficit_usd", world.deficit)
-    world.set_level("shift", max(abs(shift) for shift in world.shift))
+    world.set_level("deficit_usd", -world.deficit)
+    largest = max(abs(shift) for shift in world.shift)
+    world.set_level("shift", max(world.level("shift"), largest))

@@ -8,7 +8,7 @@ from backtest.book import CLOSE
 from backtest.instruments import OPTION
 from backtest.kernels.state import CANCEL, FILL, REST, TRADE
 from backtest.reference.margin import margin_equity, require, wanted_quantity
-from backtest.reference.money import charge, close_out_and_owe, deposit, exchange, fund_income
+from backtest.reference.money import charge, deposit, end_flat_account, exchange, fund_income
 from backtest.venue import UNLIMITED
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def trade(world: World, orders: list[int]) -> None:
             reject(world, legs)
             return
         post = missing
-    execute(world, account, legs, fee, post)
+    execute(world, orders, fee, post)
 
 
 def fund(world: World, trial: Account, fee: float) -> float | None:
@@ -126,40 +126,35 @@ def fund(world: World, trial: Account, fee: float) -> float | None:
     return None if equity + post < initial else post
 
 
-def execute(
-    world: World, account: Account, legs: list[Leg], fee: float, post: float
-) -> None:
-    """Trade the legs at the market's price, pay the fee, post collateral."""
-    asset, side = world.largest_net_delta(account)
+def execute(world: World, orders: list[int], fee: float, post: float) -> None:
+    """Trade a group at the market's price, pay the fee, post collateral."""
+    account, legs = account_of(world, orders[0]), legs_of(world, orders)
     for i, quantity in legs:
         if quantity:
             exchange(world, account, i, quantity, world.now(i).unit)
-    charge(world, account, fee)
-    world.enter(account, "fees_usd", -fee)
+    charge(world, account, fee, "fees_usd")
     to_fund = world.venue.fee_share_to_fund * fee
     fund_income(world, to_fund)
     world.fees += fee - to_fund
     if post > 0.0:
         deposit(world, account, post, world.seen_rate(account.currency))
     if not account.positions:
-        close_out_and_owe(world, account, asset, side)
+        # Whoever closes by an order of its own was on the other side of that order.
+        held = -float(world.book.order_quantity[orders[0]])
+        end_flat_account(world, account, legs[0][0], held)
 
 
 def rest(world: World, order: int) -> None:
     """Let an order rest in the book, if the account could bear that it fills."""
     account, legs = account_of(world, order), legs_of(world, [order])
-    reduces = world.book.order_kind[order] == CLOSE
-    if not is_tradable(world, legs):
-        if not reduces:
-            reject(world, legs)
-        return
-    world.live[order] = True
-    if reduces:
-        return
-    post = fund(world, account, 0.0)
+    post = None
+    if is_tradable(world, legs):
+        world.live[order] = True
+        post = fund(world, account, 0.0)
     if post is None:
         world.live[order] = False
-        reject(world, legs)
+        if world.book.order_kind[order] != CLOSE:
+            reject(world, legs)
     elif post > 0.0:
         deposit(world, account, post, world.seen_rate(account.currency))
 
@@ -169,8 +164,8 @@ def fill(world: World, order: int) -> None:
     if not world.live[order]:
         return
     world.live[order] = False
-    account, legs = account_of(world, order), legs_of(world, [order])
+    legs = legs_of(world, [order])
     if is_tradable(world, legs):
         ((i, quantity),) = legs
         fee = fee_usd(world, i, quantity, world.venue.maker_fee) if quantity else 0.0
-        execute(world, account, legs, fee, 0.0)
+        execute(world, [order], fee, 0.0)

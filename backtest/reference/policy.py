@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backtest.kernels.state import TapeArrays
+    from backtest.arrays import TapeArrays
     from backtest.reference.accounts import Position
     from backtest.reference.quotes import Quote
     from backtest.requirement import RequirementLayer

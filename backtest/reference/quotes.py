@@ -12,7 +12,7 @@ from backtest.rules.liquidation import SQUARE_ROOT
 from backtest.units import MS_PER_YEAR
 
 if TYPE_CHECKING:
-    from backtest.kernels.state import TapeArrays
+    from backtest.arrays import TapeArrays
     from backtest.venue import VenueNumbers
 
 

@@ -23,21 +23,26 @@ class Event:
 
 
 class Schedule:
-    """Events that have not happened yet."""
+    """Events that have not happened yet, at most one of each kind per account."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._last: dict[tuple[int, int], Event] = {}
         self._pushed = 0
 
     def push(self, at_ms: int, kind: int, account: int = NOBODY) -> None:
-        """Schedule an event."""
-        heapq.heappush(self._events, Event(at_ms, kind, self._pushed, account))
+        """Schedule an event; one of its kind that the account still has is moved."""
+        event = Event(at_ms, kind, self._pushed, account)
+        self._last[kind, account] = event
+        heapq.heappush(self._events, event)
         self._pushed += 1
 
     def pop_until(self, last_ms: int) -> Event | None:
         """Take the next event, if it is due at or before an instant."""
-        if self._events and self._events[0].at_ms <= last_ms:
-            return heapq.heappop(self._events)
+        while self._events and self._events[0].at_ms <= last_ms:
+            event = heapq.heappop(self._events)
+            if self._last[event.kind, event.account] is event:
+                return event
         return None
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 def waterfall(world: World) -> None:
     """Pass every owed deficit on, asset by asset, bankrupt longs before bankrupt shorts."""
-    if not any(usd > 0.0 for sides in world.owed for usd in sides):
-        return
     for asset in range(world.assets):
         for side in (0, 1):
             owed, world.owed[asset][side] = world.owed[asset][side], 0.0
@@ -50,13 +48,13 @@ def cover(world: World, asset: int, side: int, owed: float) -> None:
         return
     world.record("residual_bad_debt_usd", residual)
     if world.venue.adl_mode != NO_ADL:
-        residual -= deleverage(world, asset, side, world.venue.adl_severity * residual)
+        residual = deleverage(world, asset, side, residual)
     if residual <= 0.0:
         return
     if world.venue.socialised_by == BY_PROFIT:
-        residual -= socialise_by(world, residual, lambda account: profit_of(world, account))
+        residual = socialise_by(world, residual, lambda account: profit_of(world, account))
     elif world.venue.socialised_by == BY_FUNDING:
-        residual -= socialise_by_contract(world, asset, residual)
+        residual = socialise_by_contract(world, asset, residual)
     if residual > 0.0 and world.venue.socialised_by != BY_WITHDRAWAL:
         socialise_by(world, residual, lambda account: max(world.equity_now(account), 0.0))
 
@@ -70,8 +68,9 @@ class Winner:
     score: float
 
 
-def deleverage(world: World, asset: int, side: int, budget: float) -> float:
-    """Let winners give up gains, and close as much of what they hold; return what they gave."""
+def deleverage(world: World, asset: int, side: int, loss: float) -> float:
+    """Let winners give up gains, and close as much of what they hold; return what is left."""
+    budget = world.venue.adl_severity * loss
     winners = find_winners(world, asset, side)
     if world.venue.adl_mode == ADL_QUEUE:
         takings = []
@@ -86,12 +85,11 @@ def deleverage(world: World, asset: int, side: int, budget: float) -> float:
             total += winner.gain
         share = min(budget / total, 1.0) if total > 0.0 else 0.0
         takings = [(winner, share * winner.gain) for winner in winners]
-    given = 0.0
     for winner, taken in takings:
         if taken > 0.0:
             take_gain(world, asset, winner, taken)
-            given += taken
-    return given
+            loss -= taken
+    return loss
 
 
 def find_winners(world: World, asset: int, side: int) -> list[Winner]:
@@ -128,16 +126,15 @@ def legs_on(world: World, account: Account, asset: int) -> list[Position]:
 def take_gain(world: World, asset: int, winner: Winner, taken: float) -> None:
     """Take a part of a winner's gain, and close that part of its legs at the market's price."""
     account = winner.account
-    charge(world, account, taken)
+    charge(world, account, taken, "adl_usd")
     world.deficit += taken
     world.record("adl_usd", taken)
     world.record("adl_accounts")
-    world.enter(account, "adl_usd", -taken)
     share = taken / winner.gain
     for p in legs_on(world, account, asset)[::-1]:
         quantity = -p.quantity if share >= 1.0 else -share * p.quantity
         exchange(world, account, p.instrument, quantity, world.now(p.instrument).unit)
-    world.adl.append(
+    world.records.winners.append(
         {
             "row": world.row,
             "at_ms": world.clock,
@@ -154,21 +151,20 @@ def take_gain(world: World, asset: int, winner: Winner, taken: float) -> None:
 
 
 def socialise_by(world: World, loss: float, weight: Callable[[Account], float]) -> float:
-    """Share a loss among the accounts with positions; return what they paid."""
+    """Share a loss among the accounts with positions; return what is left."""
     members = [account for account in world.accounts if account.positions]
     total = 0.0
     for account in members:
         total += weight(account)
     if total <= 0.0:
-        return 0.0
+        return loss
     share = min(loss / total, 1.0)
-    paid = 0.0
     for account in members:
         charged = share * weight(account)
         if charged > 0.0:
             socialise(world, account, charged)
-            paid += charged
-    return paid
+            loss -= charged
+    return loss
 
 
 def profit_of(world: World, account: Account) -> float:
@@ -181,7 +177,7 @@ def profit_of(world: World, account: Account) -> float:
 
 
 def socialise_by_contract(world: World, asset: int, loss: float) -> float:
-    """Share a loss over the notional held of an asset, as funding would; return what was paid."""
+    """Share a loss over the notional held of an asset, as funding would; return what is left."""
     notionals = []
     for account in world.accounts:
         notional = 0.0
@@ -192,11 +188,11 @@ def socialise_by_contract(world: World, asset: int, loss: float) -> float:
     for notional in notionals:
         total += notional
     if total <= 0.0:
-        return 0.0
-    paid = 0.0
+        return loss
+    left = loss
     for account, notional in zip(world.accounts, notionals, strict=True):
         charged = min(loss * notional / total, max(world.equity_now(account), 0.0))
         if charged > 0.0:
             socialise(world, account, charged)
-            paid += charged
-    return paid
+            left -= charged
+    return left

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from backtest.arrays import prepare
-from backtest.kernels.records import ADL_NAMES, LEDGER_NAMES, LIQUIDATION_NAMES, SERIES_NAMES
 from backtest.reference.accounts import Account
 from backtest.reference.policy import PolicyDesk
 from backtest.reference.quotes import Quote, quote
+from backtest.reference.records import Records
 from backtest.reference.schedule import Keepers, Schedule
 
 if TYPE_CHECKING:
@@ -32,7 +30,8 @@ class World:
     def __init__(
         self, tape: MarketTape, book: AccountBook, policy: Policy, venue: VenueRules
     ) -> None:
-        prepared = prepare(tape, book, policy, venue, slice(0, len(tape)))
+        layers = policy.layers(tape)
+        prepared, bar_of_row = prepare(tape, book, layers, venue, slice(0, len(tape)))
         self.timeline, self.tape, self.book = prepared.timeline, prepared.tape, prepared.book
         self.venue, self.rules = prepared.venue, prepared.rules
         self.assets = self.tape.index.shape[1]
@@ -58,7 +57,6 @@ class World:
         self.transient = [0.0] * self.assets
         self.shift = [0.0] * self.assets
         self.shift_at_row: dict[int, list[float]] = {}
-        self.recheck_at: int | None = None
 
         # Prices: the market's own, and what the venue sees of them.
         self.index = [0.0] * self.assets
@@ -68,7 +66,8 @@ class World:
         self.seen_index = [0.0] * self.assets
         self.seen_mark = [0.0] * self.assets
         self.seen_at = self.clock
-        self.deposits_usd = [0.0] * self.assets
+        self.coins_held_usd = [0.0] * self.assets
+        self.open_contracts: dict[int, float] = {}
         self._now: dict[int, Quote | None] = {}
         self._seen: dict[int, Quote | None] = {}
 
@@ -77,10 +76,7 @@ class World:
         self.drawn = [0.0] * self.assets
         self.client_funds = 0.0
 
-        self.series = {name: np.zeros(len(self.tape.ts)) for name in SERIES_NAMES}
-        self.log: list[dict[str, float]] = []
-        self.adl: list[dict[str, float]] = []
-        self.entries = [dict.fromkeys(LEDGER_NAMES, 0.0) for _ in self.accounts]
+        self.records = Records(bar_of_row.tolist(), [account.owner for account in self.accounts])
 
     def _open_accounts(self, book: AccountBook) -> None:
         """Fill the wallets; in a recorded book the money lies in the accounts at once."""
@@ -107,8 +103,7 @@ class World:
         self.opening = [0.0] * (1 + self.assets)
         for wallet, currency in zip(self.wallets, self.wallet_currency, strict=True):
             self.opening[currency] += wallet
-        self.opening[0] += self.fund
-        self.opening[0] += self.vault
+        self.opening[0] += self.fund + self.vault
         if self.recorded:
             for account in self.accounts:
                 account.cash[account.currency] = self.wallets[account.owner]
@@ -118,30 +113,19 @@ class World:
 
     def record(self, name: str, amount: float = 1.0) -> None:
         """Add to a series at the present row."""
-        self.series[name][self.row] += amount
+        self.records.series[self.row][name] += amount
 
     def set_level(self, name: str, level: float) -> None:
         """Set a series at the present row."""
-        self.series[name][self.row] = level
+        self.records.series[self.row][name] = level
+
+    def level(self, name: str) -> float:
+        """Return what a series holds at the present row."""
+        return self.records.series[self.row][name]
 
     def enter(self, account: Account, name: str, amount_usd: float) -> None:
         """Add to an account's ledger; positive is money into the account."""
-        self.entries[account.number][name] += amount_usd
-
-    @property
-    def liquidation_log(self) -> np.ndarray:
-        """``(L, len(LIQUIDATION_NAMES))``."""
-        return _table(self.log, LIQUIDATION_NAMES)
-
-    @property
-    def adl_log(self) -> np.ndarray:
-        """``(D, len(ADL_NAMES))``, one row per deleveraged winner."""
-        return _table(self.adl, ADL_NAMES)
-
-    @property
-    def ledger(self) -> np.ndarray:
-        """``(N, len(LEDGER_NAMES))``, US dollars."""
-        return _table(self.entries, LEDGER_NAMES)
+        self.records.entries[account.number][name] += amount_usd
 
     # Prices.
 
@@ -178,11 +162,6 @@ class World:
                 )
                 self.seen_mark[a] = self.shifted(float(self.tape.mark[row, a]), self.seen_shift[a])
         self.desk.show_prices(self.seen_index, self.seen_mark)
-        for a in range(self.assets):
-            coins = 0.0
-            for account in self.accounts:
-                coins += max(account.cash[1 + a], 0.0)
-            self.deposits_usd[a] = coins * self.seen_index[a]
 
     def try_now(self, i: int) -> Quote | None:
         """Return the market's own quote, if it can be quoted."""
@@ -247,6 +226,11 @@ class World:
         enforce = self.timeline.enforce[self.instant]
         return all(enforce[self.tape.asset[p.instrument]] for p in account.positions)
 
+    def is_overdue(self, account: Account) -> bool:
+        """Whether an account has an open margin call that is past its deadline."""
+        deadline = int(self.venue.call_deadline_ms)
+        return account.called_at is not None and self.clock - account.called_at >= deadline
+
     def largest_net_delta(self, account: Account) -> tuple[int, int]:
         """Return the asset that an account is most exposed to, and 0 if long of it, else 1."""
         net = [0.0] * self.assets
@@ -262,7 +246,3 @@ def cash_usd(account: Account, index: list[float]) -> float:
     for coins, price in zip(account.cash[1:], index, strict=True):
         total += coins * price
     return total
-
-
-def _table(rows: list[dict[str, float]], names: tuple[str, ...]) -> np.ndarray:
-    return np.array([[float(row[name]) for name in names] for row in rows]).reshape(-1, len(names))
