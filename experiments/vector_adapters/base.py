@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Answers = dict[str, Any]
-    Adapter = Callable[[Any], Answers]
+    Adapter = Callable[..., Answers]
 
 Number = FiniteFloat
 """A number of a case; NaN and infinity are no inputs."""
@@ -35,20 +35,20 @@ class Inputs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-Shape = TypeVar("Shape", bound=Inputs)
+Found = TypeVar("Found", bound="Adapter")
 Registry = dict[tuple[str, str], list[tuple[type[Inputs], "Adapter"]]]
 MARGIN: Registry = {}
 """Adapters of margin vectors by (system, engine)."""
 RISK: Registry = {}
-"""Adapters of risk checks by (area, ""), as these name no engine."""
+"""Adapters of risk checks by (area, ""); they also take the names that are asked for."""
 
 
 def answers(
-    registry: Registry, shape: type[Shape], name: str, *engines: str
-) -> Callable[[Callable[[Shape], Answers]], Callable[[Shape], Answers]]:
+    registry: Registry, shape: type[Inputs], name: str, *engines: str
+) -> Callable[[Found], Found]:
     """Register the decorated function for inputs of one shape."""
 
-    def register(function: Callable[[Shape], Answers]) -> Callable[[Shape], Answers]:
+    def register(function: Found) -> Found:
         for engine in engines or ("",):
             registry.setdefault((name, engine), []).append((shape, function))
         return function
@@ -56,7 +56,7 @@ def answers(
     return register
 
 
-def answer(registry: Registry, name: str, engine: str, inputs: Any) -> Answers:
+def answer(registry: Registry, name: str, engine: str, inputs: Any, *context: Any) -> Answers:
     """Answer one case.
 
     Parameters
@@ -67,6 +67,8 @@ def answer(registry: Registry, name: str, engine: str, inputs: Any) -> Answers:
         Under which its adapters stand.
     inputs
         As the file has them.
+    *context
+        What the registry's adapters take beside them.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def answer(registry: Registry, name: str, engine: str, inputs: Any) -> Answers:
             reasons.append(_first_reason(error.errors()))
             continue
         try:
-            return function(given)
+            return function(given, *context)
         except (ArithmeticError, LookupError) as error:
             raise NotCoveredError(f"the law has no answer to these inputs: {error}") from None
     raise NotCoveredError(f"no model for inputs of this shape: {min(reasons, key=len)}")

@@ -25,20 +25,20 @@ OKX_FLOOR = 50_000.0
 """OKX deleverages when its fund has lost this share of its 8 h average, or stands below this."""
 
 
-class DydxTrader(Inputs):
+class _DydxTrader(Inputs):
     deposit: Number
     qty: Number
 
 
-class DydxDeleveraging(Inputs):
+class _DydxDeleveraging(Inputs):
     open: Number
     mark: Number
-    loser: DydxTrader
-    winner: DydxTrader
+    loser: _DydxTrader
+    winner: _DydxTrader
 
 
-@answers(MARGIN, DydxDeleveraging, "dYdX v4 deleveraging", "adl_at_bankruptcy_price")
-def dydx_deleveraging(given: DydxDeleveraging) -> Answers:
+@answers(MARGIN, _DydxDeleveraging, "dYdX v4 deleveraging", "adl_at_bankruptcy_price")
+def _dydx_deleveraging(given: _DydxDeleveraging) -> Answers:
     """Close the loser against the winner at the price that leaves the loser nothing."""
     loser, winner = given.loser, given.winner
     if loser.qty * winner.qty >= 0.0:
@@ -56,7 +56,7 @@ def dydx_deleveraging(given: DydxDeleveraging) -> Answers:
     }
 
 
-class GmxCoinPool(Inputs):
+class _GmxCoinPool(Inputs):
     oi_tokens: Number
     entry: Number
     price: Number
@@ -64,7 +64,7 @@ class GmxCoinPool(Inputs):
     max_factor: Number
 
 
-class GmxDollarPool(Inputs):
+class _GmxDollarPool(Inputs):
     oi_tokens: Number
     entry: Number
     price: Number
@@ -72,15 +72,15 @@ class GmxDollarPool(Inputs):
     max_factor: Number
 
 
-@answers(MARGIN, GmxCoinPool, "GMX v2", "adl_pool_factor")
-def gmx_coin_pool(given: GmxCoinPool) -> Answers:
+@answers(MARGIN, _GmxCoinPool, "GMX v2", "adl_pool_factor")
+def _gmx_coin_pool(given: _GmxCoinPool) -> Answers:
     """Whether profit exceeds what a pool held in the coin may owe."""
     profit = equity_at(0.0, given.oi_tokens, given.entry, given.price)
     return _gmx(profit, given.pool_tokens * given.price, given.max_factor)
 
 
-@answers(MARGIN, GmxDollarPool, "GMX v2", "adl_pool_factor")
-def gmx_dollar_pool(given: GmxDollarPool) -> Answers:
+@answers(MARGIN, _GmxDollarPool, "GMX v2", "adl_pool_factor")
+def _gmx_dollar_pool(given: _GmxDollarPool) -> Answers:
     """Whether profit exceeds what a pool held in dollars may owe."""
     profit = equity_at(0.0, given.oi_tokens, given.entry, given.price)
     return _gmx(profit, given.pool_usd, given.max_factor)
@@ -95,53 +95,53 @@ def _gmx(profit: float, pool: float, largest: float) -> Answers:
     }
 
 
-class BitmexPosition(Inputs):
+class _BitmexPosition(Inputs):
     mark_value: Number
     bankrupt_value: Number
     entry_value: Number
 
 
-@answers(MARGIN, BitmexPosition, "BitMEX", "adl_ranking")
-def bitmex_rank(given: BitmexPosition) -> Answers:
+@answers(MARGIN, _BitmexPosition, "BitMEX", "adl_ranking")
+def _bitmex_rank(given: _BitmexPosition) -> Answers:
     """Profit share times effective leverage; the two divided for a loss."""
     profit_share = (given.mark_value - given.entry_value) / abs(given.entry_value)
     lever = effective_leverage(given.mark_value, given.bankrupt_value)
     return {"rank": profit_leverage_rank(profit_share, lever)}
 
 
-class OkxFund(Inputs):
+class _OkxFund(Inputs):
     avg8h: Number
     fund: Number
 
 
-@answers(MARGIN, OkxFund, "OKX", "adl_trigger")
-def okx_trigger(given: OkxFund) -> Answers:
+@answers(MARGIN, _OkxFund, "OKX", "adl_trigger")
+def _okx_trigger(given: _OkxFund) -> Answers:
     """Whether the fund has fallen below its threshold."""
     threshold = fund_threshold(given.avg8h, OKX_FALL, OKX_FLOOR)
     return {"threshold": threshold, "adl": given.fund < threshold}
 
 
-class DriftLoss(Inputs):
+class _DriftLoss(Inputs):
     kind: Literal["socialise"]
     loss: Number
     long: Number
     short: Number
 
 
-@answers(MARGIN, DriftLoss, "Drift v2", "socialised_loss_via_funding")
-def drift_loss(given: DriftLoss) -> Answers:
+@answers(MARGIN, _DriftLoss, "Drift v2", "socialised_loss_via_funding")
+def _drift_loss(given: _DriftLoss) -> Answers:
     """Loss per contract through the funding index."""
     return {"per_base": loss_per_contract(given.loss, given.long, given.short)}
 
 
-class VegaLoss(Inputs):
+class _VegaLoss(Inputs):
     gains: list[Number]
     collected: Number
     target: Number
 
 
-@answers(MARGIN, VegaLoss, "Vega protocol", "socialised_loss_pro_rata")
-def vega_loss(given: VegaLoss) -> Answers:
+@answers(MARGIN, _VegaLoss, "Vega protocol", "socialised_loss_pro_rata")
+def _vega_loss(given: _VegaLoss) -> Answers:
     """Gains paid out of what the losers could pay, all in one proportion."""
     share = pro_rata_share(given.collected, given.target)
     return {"paid": [share * gain for gain in given.gains]}

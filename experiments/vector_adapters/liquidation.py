@@ -26,7 +26,7 @@ MOST_ORDERS = 100_000
 """A disposal that takes more orders than this does not end."""
 
 
-class DriftCover(Inputs):
+class _DriftCover(Inputs):
     kind: Literal["cover"]
     shortage: Number
     price: Number
@@ -36,15 +36,15 @@ class DriftCover(Inputs):
     if_fee: Number
 
 
-@answers(MARGIN, DriftCover, "Drift v2", "partial_liquidation")
-def drift_cover(given: DriftCover) -> Answers:
+@answers(MARGIN, _DriftCover, "Drift v2", "partial_liquidation")
+def _drift_cover(given: _DriftCover) -> Answers:
     """Contracts whose closing covers a shortage of margin, after both fees."""
     notional = given.price * given.quote_price
     costs = notional * given.liq_fee + given.price * given.if_fee
     return {"base": quantity_to_restore(given.shortage, notional * given.ratio, costs)}
 
 
-class DriftSpotCover(Inputs):
+class _DriftSpotCover(Inputs):
     kind: Literal["spot_cover"]
     shortage: Number
     price: Number
@@ -55,8 +55,8 @@ class DriftSpotCover(Inputs):
     if_fee: Number
 
 
-@answers(MARGIN, DriftSpotCover, "Drift v2", "partial_liquidation")
-def drift_spot_cover(given: DriftSpotCover) -> Answers:
+@answers(MARGIN, _DriftSpotCover, "Drift v2", "partial_liquidation")
+def _drift_spot_cover(given: _DriftSpotCover) -> Answers:
     """Debt whose repayment covers a shortage; the collateral given for it also counted."""
     released = given.price * given.wl
     collateral = given.price * given.wa * given.ma / given.ml
@@ -64,22 +64,22 @@ def drift_spot_cover(given: DriftSpotCover) -> Answers:
     return {"liability": quantity_to_restore(given.shortage, released, costs)}
 
 
-class ParadexPosition(Inputs):
+class _ParadexPosition(Inputs):
     q: Number
     entry: Number
     mark: Number
 
 
-class ParadexLiquidation(Inputs):
+class _ParadexLiquidation(Inputs):
     collateral: Number
     mmf: Number
     liq_fee: Number
-    positions: list[ParadexPosition]
+    positions: list[_ParadexPosition]
 
 
-@answers(MARGIN, ParadexLiquidation, "Paradex", "partial_liquidation")
-def paradex_liquidation(given: ParadexLiquidation) -> Answers:
-    """Steps of a fifth until maintenance is below nine tenths of the account's value."""
+@answers(MARGIN, _ParadexLiquidation, "Paradex", "partial_liquidation")
+def _paradex_liquidation(given: _ParadexLiquidation) -> Answers:
+    """Close fifths until maintenance is below nine tenths of the account's value."""
     value = given.collateral
     maintenance = 0.0
     for p in given.positions:
@@ -108,7 +108,7 @@ def paradex_liquidation(given: ParadexLiquidation) -> Answers:
     return answer
 
 
-class DeriveAuction(Inputs):
+class _DeriveAuction(Inputs):
     mm: Number
     mtm: Number
     elapsed: Number
@@ -120,8 +120,8 @@ class DeriveAuction(Inputs):
     slow_len: Number
 
 
-@answers(MARGIN, DeriveAuction, "Derive DutchAuction", "liquidation_auction")
-def derive_auction(given: DeriveAuction) -> Answers:
+@answers(MARGIN, _DeriveAuction, "Derive DutchAuction", "liquidation_auction")
+def _derive_auction(given: _DeriveAuction) -> Answers:
     """Bid price and largest fraction while value is left; pay for the whole account after."""
     if given.mtm <= 0.0:
         payout = insolvent_payout(given.mtm, given.mm, given.elapsed, DERIVE_INSOLVENT_RAMP_S)
@@ -141,7 +141,7 @@ def derive_auction(given: DeriveAuction) -> Answers:
     }
 
 
-class VegaDisposal(Inputs):
+class _VegaDisposal(Inputs):
     qty: Number
     fraction: Number
     full: Number
@@ -149,8 +149,8 @@ class VegaDisposal(Inputs):
     max_frac: Number
 
 
-@answers(MARGIN, VegaDisposal, "Vega protocol", "network_disposal")
-def vega_disposal(given: VegaDisposal) -> Answers:
+@answers(MARGIN, _VegaDisposal, "Vega protocol", "network_disposal")
+def _vega_disposal(given: _VegaDisposal) -> Answers:
     """Orders by which the network sheds what it took over, the book refilled between them."""
     held = abs(given.qty)
     volumes = (held, given.full, given.book)

@@ -21,6 +21,7 @@ from strategies.formulas.sized import (
     hedged_delta_floor,
     open_interest_rate,
     size_rate,
+    skew_cost,
     skew_scaled,
 )
 from strategies.formulas.tail_factors import lognormal_factors, maintenance
@@ -32,7 +33,7 @@ MANGO_SETTLE_COIN = "1"
 """Perpetuals of the published cases settle in their first coin."""
 
 
-class DydxTier(Inputs):
+class _DydxTier(Inputs):
     base_imf: Number
     lower: Number
     upper: Number
@@ -40,21 +41,21 @@ class DydxTier(Inputs):
     notional: Number | None = None
 
 
-@answers(MARGIN, DydxTier, "dYdX v4 liquidity tier", "open_interest_scaled_imf")
-def dydx_tier(given: DydxTier) -> Answers:
-    """Initial rate at an open interest, and the margin of a position where one is given."""
+@answers(MARGIN, _DydxTier, "dYdX v4 liquidity tier", "open_interest_scaled_imf")
+def _dydx_tier(given: _DydxTier) -> Answers:
+    """State the initial rate, and the margin of a position where one is given."""
     rate = open_interest_rate(given.base_imf, given.lower, given.upper, given.oi)
     return {"imf": rate} | ({"im": rate * given.notional} if given.notional is not None else {})
 
 
-class DriftRatio(Inputs):
+class _DriftRatio(Inputs):
     kind: Literal["margin_ratio"]
     ratio: Number
     imf: Number
     size: Number
 
 
-class DriftPerpetual(Inputs):
+class _DriftPerpetual(Inputs):
     kind: Literal["perp_margin"]
     ratio: Number
     imf: Number
@@ -62,33 +63,33 @@ class DriftPerpetual(Inputs):
     price: Number
 
 
-@answers(MARGIN, DriftRatio, "Drift v2", "size_scaled_imf")
-def drift_ratio(given: DriftRatio) -> Answers:
+@answers(MARGIN, _DriftRatio, "Drift v2", "size_scaled_imf")
+def _drift_ratio(given: _DriftRatio) -> Answers:
     """Margin ratio with the premium for size."""
     return {"ratio": size_premium(given.ratio, given.imf, given.size)}
 
 
-@answers(MARGIN, DriftPerpetual, "Drift v2", "size_scaled_imf")
-def drift_perpetual(given: DriftPerpetual) -> Answers:
+@answers(MARGIN, _DriftPerpetual, "Drift v2", "size_scaled_imf")
+def _drift_perpetual(given: _DriftPerpetual) -> Answers:
     """Margin of a perpetual with the premium for size."""
     ratio = size_premium(given.ratio, given.imf, given.size)
     return {"ratio": ratio, "margin": ratio * abs(given.size) * given.price}
 
 
-class DriftWeight(Inputs):
+class _DriftWeight(Inputs):
     kind: Literal["asset_weight"]
     weight: Number
     imf: Number
     size: Number
 
 
-@answers(MARGIN, DriftWeight, "Drift v2", "concentration_haircut")
-def drift_weight(given: DriftWeight) -> Answers:
+@answers(MARGIN, _DriftWeight, "Drift v2", "concentration_haircut")
+def _drift_weight(given: _DriftWeight) -> Answers:
     """Weight of a large balance."""
     return {"weight": size_discount(given.weight, given.imf, given.size)}
 
 
-class DriftDeposits(Inputs):
+class _DriftDeposits(Inputs):
     kind: str
     weight: Number
     start: Number
@@ -96,8 +97,8 @@ class DriftDeposits(Inputs):
     price: Number
 
 
-@answers(MARGIN, DriftDeposits, "Drift v2", "deposit_cap_haircut")
-def drift_deposits(given: DriftDeposits) -> Answers:
+@answers(MARGIN, _DriftDeposits, "Drift v2", "deposit_cap_haircut")
+def _drift_deposits(given: _DriftDeposits) -> Answers:
     """Weight of a coin of which the venue holds more than the scale's start; 0 is no scale."""
     scale = 1.0
     if given.start > 0.0:
@@ -105,7 +106,7 @@ def drift_deposits(given: DriftDeposits) -> Answers:
     return {"weight": given.weight * scale}
 
 
-class SynthetixPosition(Inputs):
+class _SynthetixPosition(Inputs):
     size: Number
     min_margin: Number
     skew_scale: Number
@@ -116,12 +117,33 @@ class SynthetixPosition(Inputs):
     price: Number
 
 
-class SynthetixAccount(Inputs):
+class _SynthetixAccount(Inputs):
     collateral: Number
-    positions: list[SynthetixPosition]
+    positions: list[_SynthetixPosition]
 
 
-class DeribitLinear(Inputs):
+@answers(MARGIN, _SynthetixAccount, "Synthetix perps v3", "skew_scaled_margin")
+def _synthetix_account(given: _SynthetixAccount) -> Answers:
+    """Margins of an account that opened on balanced markets, and what it may withdraw."""
+    markets = [
+        SkewMarket(
+            p.size, p.price, p.skew_scale, p.imr, p.min_imr, p.mm_scalar, p.min_margin, p.reward
+        )
+        for p in given.positions
+    ]
+    parts = [skew_scaled(market) for market in markets]
+    initial, kept, reward = (sum(part[i] for part in parts) for i in range(3))
+    available = given.collateral - sum(skew_cost(market) for market in markets)
+    return {
+        "IM": initial,
+        "MM": kept,
+        "reward": reward,
+        "available": available,
+        "withdrawable": available - initial - reward,
+    }
+
+
+class _DeribitLinear(Inputs):
     size: Number
     price: Number
     im0: Number
@@ -129,9 +151,9 @@ class DeribitLinear(Inputs):
     slope: Number
 
 
-@answers(MARGIN, DeribitLinear, "Deribit standard margin", "size_scaled_static")
-def deribit_linear(given: DeribitLinear) -> Answers:
-    """Initial and maintenance margin of a linear contract, rates rising with size."""
+@answers(MARGIN, _DeribitLinear, "Deribit standard margin", "size_scaled_static")
+def _deribit_linear(given: _DeribitLinear) -> Answers:
+    """Margin a linear contract at rates that rise with its size."""
     notional = abs(given.size) * given.price
     return {
         "IM": size_rate(given.im0, given.slope, given.size) * notional,
@@ -139,21 +161,21 @@ def deribit_linear(given: DeribitLinear) -> Answers:
     }
 
 
-class DeribitOption(Inputs):
+class _DeribitOption(Inputs):
     underlying: Number
     strike: Number
     mark: Number
     call: bool
 
 
-@answers(MARGIN, DeribitOption, "Deribit standard margin", "static_option_formula")
-def deribit_option(given: DeribitOption) -> Answers:
+@answers(MARGIN, _DeribitOption, "Deribit standard margin", "static_option_formula")
+def _deribit_option(given: _DeribitOption) -> Answers:
     """Margin of one short option in dollars."""
     coins = deribit_short(given.underlying, given.strike, given.mark, given.call)
     return {"IM": coins[0] * given.underlying, "MM": coins[1] * given.underlying}
 
 
-class BybitOption(Inputs):
+class _BybitOption(Inputs):
     index: Number
     mark: Number
     f: Number
@@ -161,13 +183,13 @@ class BybitOption(Inputs):
     qty: Number
 
 
-@answers(MARGIN, BybitOption, "Bybit", "static_option_formula")
-def bybit_option(given: BybitOption) -> Answers:
+@answers(MARGIN, _BybitOption, "Bybit", "static_option_formula")
+def _bybit_option(given: _BybitOption) -> Answers:
     """Maintenance margin of short options with the liquidation fee."""
     return {"MM": bybit_short(given.index, given.mark, given.f, given.liq_fee) * abs(given.qty)}
 
 
-class OpynOption(Inputs):
+class _OpynOption(Inputs):
     put: bool
     strike: Number
     spot: Number
@@ -176,33 +198,33 @@ class OpynOption(Inputs):
     amount: Number
 
 
-@answers(MARGIN, OpynOption, "Opyn Gamma naked margin", "static_option_upper_bound")
-def opyn_option(given: OpynOption) -> Answers:
+@answers(MARGIN, _OpynOption, "Opyn Gamma naked margin", "static_option_upper_bound")
+def _opyn_option(given: _OpynOption) -> Answers:
     """Naked margin: of puts in dollars, of calls in coins."""
     each = opyn_short(given.strike, given.spot, given.spot_shock, given.upper_bound, given.put)
     return {"margin": each * given.amount}
 
 
-class ParadexLeg(Inputs):
+class _ParadexLeg(Inputs):
     q: Number
     delta: Number
 
 
-class ParadexFloor(Inputs):
+class _ParadexFloor(Inputs):
     net_w: Number
     hedged_w: Number
     spot: Number
-    positions: list[ParadexLeg]
+    positions: list[_ParadexLeg]
 
 
-@answers(MARGIN, ParadexFloor, "Paradex", "portfolio_margin_greeks_floor")
-def paradex_floor(given: ParadexFloor) -> Answers:
+@answers(MARGIN, _ParadexFloor, "Paradex", "portfolio_margin_greeks_floor")
+def _paradex_floor(given: _ParadexFloor) -> Answers:
     """Least portfolio margin by net and hedged delta."""
     deltas = [leg.q * leg.delta for leg in given.positions]
     return {"margin": hedged_delta_floor(deltas, given.spot, given.net_w, given.hedged_w)}
 
 
-class ParadexOrders(Inputs):
+class _ParadexOrders(Inputs):
     pos: Number
     buys: Number
     sells: Number
@@ -210,8 +232,8 @@ class ParadexOrders(Inputs):
     mark: Number
 
 
-@answers(MARGIN, ParadexOrders, "Paradex", "open_order_margin")
-def paradex_orders(given: ParadexOrders) -> Answers:
+@answers(MARGIN, _ParadexOrders, "Paradex", "open_order_margin")
+def _paradex_orders(given: _ParadexOrders) -> Answers:
     """Ask the policy as the loop does: as held, with every bid filled, with every ask filled."""
     if given.buys < 0.0 or given.sells < 0.0:
         raise NotCoveredError("buys and sells: must be sizes, not negative")
@@ -219,43 +241,43 @@ def paradex_orders(given: ParadexOrders) -> Answers:
     return {"net_imr": max(bracketed_margin_usd(q * given.mark, [(0.0, given.imf)]) for q in held)}
 
 
-class VegaFactors(Inputs):
+class _VegaFactors(Inputs):
     tail: Number = Field(alias="lambda", gt=0.0, lt=1.0)
     tau: Number
     mu: Number
     sigma: Number
 
 
-@answers(MARGIN, VegaFactors, "Vega protocol", "expected_shortfall")
-def vega_factors(given: VegaFactors) -> Answers:
+@answers(MARGIN, _VegaFactors, "Vega protocol", "expected_shortfall")
+def _vega_factors(given: _VegaFactors) -> Answers:
     """Risk factors of the lognormal model."""
     long, short = lognormal_factors(given.tail, given.tau, given.mu, given.sigma)
     return {"rf_long": long, "rf_short": short}
 
 
-class VegaMargin(Inputs):
+class _VegaMargin(Inputs):
     mark: Number
     slippage: Number
     rf: Number
     qty: Number
 
 
-@answers(MARGIN, VegaMargin, "Vega protocol", "expected_shortfall_plus_slippage")
-def vega_margin(given: VegaMargin) -> Answers:
+@answers(MARGIN, _VegaMargin, "Vega protocol", "expected_shortfall_plus_slippage")
+def _vega_margin(given: _VegaMargin) -> Answers:
     """Maintenance margin with slippage."""
     return {"MM": maintenance(given.mark, given.slippage, given.rf, given.qty)}
 
 
-class MangoScale(Inputs):
+class _MangoScale(Inputs):
     deposits: Number = 0.0
     borrows: Number = 0.0
     start_quote: Number
 
 
-class MangoAccount(Inputs):
+class _MangoAccount(Inputs):
     tokens: dict[str, Number]
     perp: tuple[Number, Number, Number, Number] = (0.0, 0.0, 0.0, 0.0)
-    scale: dict[str, MangoScale] = {}
+    scale: dict[str, _MangoScale] = Field(default_factory=dict)
     prices: dict[str, Number]
     init_asset_weights: dict[str, Number]
     init_liab_weights: dict[str, Number]
@@ -264,9 +286,9 @@ class MangoAccount(Inputs):
     perp_lot_quote: Number
 
 
-@answers(MARGIN, MangoAccount, "Mango v4 health", "weighted_health")
-def mango_health(given: MangoAccount) -> Answers:
-    """Initial health; the perpetual's lots count in the coin it settles in."""
+@answers(MARGIN, _MangoAccount, "Mango v4 health", "weighted_health")
+def _mango_health(given: _MangoAccount) -> Answers:
+    """Weigh balances; the perpetual's lots count in the coin it settles in."""
     base, quote, bids, asks = given.perp
     asset, debt = given.perp_base_weights
     settled = perpetual_value(
@@ -280,8 +302,8 @@ def mango_health(given: MangoAccount) -> Answers:
     return {"init_health": sum(_mango_coin(given, coin, held[coin]) for coin in held)}
 
 
-def _mango_coin(given: MangoAccount, coin: str, quantity: float) -> float:
-    scale = given.scale.get(coin, MangoScale(start_quote=0.0))
+def _mango_coin(given: _MangoAccount, coin: str, quantity: float) -> float:
+    scale = given.scale.get(coin, _MangoScale(start_quote=0.0))
     weights = CoinWeights(
         given.prices[coin],
         given.init_asset_weights[coin],
@@ -292,18 +314,3 @@ def _mango_coin(given: MangoAccount, coin: str, quantity: float) -> float:
         scale.start_quote,
     )
     return coin_health(quantity, weights)
-
-
-@answers(MARGIN, SynthetixAccount, "Synthetix perps v3", "skew_scaled_margin")
-def synthetix_account(given: SynthetixAccount) -> Answers:
-    """Margins of an account, and what may be withdrawn before a flag is paid for."""
-    parts = [
-        skew_scaled(
-            SkewMarket(
-                p.size, p.price, p.skew_scale, p.imr, p.min_imr, p.mm_scalar, p.min_margin, p.reward
-            )
-        )
-        for p in given.positions
-    ]
-    initial, kept, reward = (sum(part[i] for part in parts) for i in range(3))
-    return {"IM": initial, "MM": kept, "reward": reward}

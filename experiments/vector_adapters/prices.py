@@ -27,12 +27,12 @@ HYPERLIQUID_MAINTENANCE_SHARE = 0.5
 """Maintenance is half the initial margin at maximum leverage (Hyperliquid documentation)."""
 
 
-class TieredMargin(Inputs):
+class _TieredMargin(Inputs):
     notional: Number
     tiers: Tiers
 
 
-def tiered_margin(given: TieredMargin) -> Answers:
+def _tiered_margin(given: _TieredMargin) -> Answers:
     """Maintenance from the project's own bracketed policy, and the bracket's deduction."""
     lowers = [lower for lower, _ in given.tiers]
     if not lowers or lowers[0] != 0.0 or sorted(set(lowers)) != lowers:
@@ -46,10 +46,10 @@ def tiered_margin(given: TieredMargin) -> Answers:
 
 
 for _venue in ("Binance USD-M", "Bybit", "Hyperliquid", "BitMEX"):
-    answers(MARGIN, TieredMargin, _venue, "tiered_maintenance")(tiered_margin)
+    answers(MARGIN, _TieredMargin, _venue, "tiered_maintenance")(_tiered_margin)
 
 
-class BinancePosition(Inputs):
+class _BinancePosition(Inputs):
     wallet: Number
     mm_other: Number
     upnl_other: Number
@@ -60,8 +60,8 @@ class BinancePosition(Inputs):
     mmr: Number
 
 
-@answers(MARGIN, BinancePosition, "Binance USD-M", "tiered_maintenance", "liquidation_price")
-def binance_liquidation_price(given: BinancePosition) -> Answers:
+@answers(MARGIN, _BinancePosition, "Binance USD-M", "tiered_maintenance", "liquidation_price")
+def _binance_liquidation_price(given: _BinancePosition) -> Answers:
     """Price at which the wallet meets maintenance; other positions stand as they are."""
     price = bracket_liquidation_price(
         given.wallet - given.mm_other + given.upnl_other,
@@ -73,7 +73,7 @@ def binance_liquidation_price(given: BinancePosition) -> Answers:
     return {"liq_price": price}
 
 
-class HyperliquidPosition(Inputs):
+class _HyperliquidPosition(Inputs):
     asset: str
     max_leverage: Number
     side: Literal["long", "short"]
@@ -82,8 +82,8 @@ class HyperliquidPosition(Inputs):
     collateral: Number
 
 
-@answers(MARGIN, HyperliquidPosition, "Hyperliquid", "liquidation_price")
-def hyperliquid_liquidation_price(given: HyperliquidPosition) -> Answers:
+@answers(MARGIN, _HyperliquidPosition, "Hyperliquid", "liquidation_price")
+def _hyperliquid_liquidation_price(given: _HyperliquidPosition) -> Answers:
     """Liquidation price of an isolated position at its tier's highest leverage."""
     quantity = abs(given.size) if given.side == "long" else -abs(given.size)
     rate = HYPERLIQUID_MAINTENANCE_SHARE / given.max_leverage
@@ -91,22 +91,22 @@ def hyperliquid_liquidation_price(given: HyperliquidPosition) -> Answers:
     return {"liq_price": price}
 
 
-class DydxPosition(Inputs):
+class _DydxPosition(Inputs):
     q: Number
     price: Number
     mmf: Number
 
 
-class DydxAccount(Inputs):
+class _DydxAccount(Inputs):
     quote: Number
-    positions: list[DydxPosition]
+    positions: list[_DydxPosition]
     which: int
     ba: Number
     smmr: Number
 
 
-@answers(MARGIN, DydxAccount, "dYdX v4 liquidation price", "liquidation_fillable_price")
-def dydx_prices(given: DydxAccount) -> Answers:
+@answers(MARGIN, _DydxAccount, "dYdX v4 liquidation price", "liquidation_fillable_price")
+def _dydx_prices(given: _DydxAccount) -> Answers:
     """Where one position may be filled, and the cash of closing all of it at bankruptcy."""
     if not 0 <= given.which < len(given.positions):
         raise NotCoveredError(f"which: there is no position {given.which}")
@@ -124,7 +124,7 @@ def dydx_prices(given: DydxAccount) -> Answers:
     }
 
 
-class GmxPosition(Inputs):
+class _GmxPosition(Inputs):
     price: Number
     size_usd: Number
     size_tokens: Number
@@ -133,8 +133,8 @@ class GmxPosition(Inputs):
     min_collateral_factor: Number
 
 
-@answers(MARGIN, GmxPosition, "GMX v2", "min_collateral_factor")
-def gmx_collateral(given: GmxPosition) -> Answers:
+@answers(MARGIN, _GmxPosition, "GMX v2", "min_collateral_factor")
+def _gmx_collateral(given: _GmxPosition) -> Answers:
     """Collateral that is left, fees and impact ignored, and whether it is too little."""
     remaining = remaining_collateral(
         given.collateral_tokens, given.size_tokens, given.entry, given.price

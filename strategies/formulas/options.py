@@ -8,9 +8,7 @@ base, standard margin; Bybit help centre, option maintenance margin; Opyn
 from __future__ import annotations
 
 
-def deribit_short(
-    index: float, strike: float, mark: float, is_call: bool
-) -> tuple[float, float]:
+def deribit_short(index: float, strike: float, mark: float, is_call: bool) -> tuple[float, float]:
     """Return initial and maintenance margin in coins.
 
     Parameters
@@ -35,9 +33,7 @@ def bybit_short(index: float, mark: float, factor: float, fee: float) -> float:
     return max(factor * index, factor * mark) + mark + fee * index
 
 
-def opyn_short(
-    strike: float, spot: float, shock: float, upper_bound: float, is_put: bool
-) -> float:
+def opyn_short(strike: float, spot: float, shock: float, upper_bound: float, is_put: bool) -> float:
     """Return naked margin: of a put in dollars, of a call in coins.
 
     Parameters

@@ -64,6 +64,14 @@ def skew_scaled(position: SkewMarket) -> tuple[float, float, float]:
     )
 
 
+def skew_cost(position: SkewMarket) -> float:
+    """Return what opening a position on a balanced market cost: ``size**2 / (2 scale) price``.
+
+    The fill is priced at the skew half-way through the trade, so it is a loss at the oracle.
+    """
+    return position.size * position.size / (2.0 * position.skew_scale) * position.price
+
+
 def hedged_delta_floor(
     deltas: Sequence[float], spot: float, net_rate: float, hedged_rate: float
 ) -> float:

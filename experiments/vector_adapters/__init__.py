@@ -1,0 +1,19 @@
+"""Adapters from published cases to the project's laws and kernels, a module per family."""
+
+from __future__ import annotations
+
+from experiments.vector_adapters import deleveraging, grids, liquidation, margins, prices, risk
+from experiments.vector_adapters.base import MARGIN, RISK, NotCoveredError, answer
+
+__all__ = [
+    "MARGIN",
+    "RISK",
+    "NotCoveredError",
+    "answer",
+    "deleveraging",
+    "grids",
+    "liquidation",
+    "margins",
+    "prices",
+    "risk",
+]
