@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from backtest.errors import nearest
-from backtest.tape import Intrabar
 from backtest.units import MS_PER_DAY, DurationMs, Fraction, Usd, UtcMs, parse_duration_ms
 from data_ingest.symbols import EXCHANGES, DatedFuture, parse_future, perpetual_symbol
 
@@ -143,7 +142,7 @@ class MarketSpec(_Frozen):
     depth: DepthSpec
     options: OptionsSpec | None = None
     futures: tuple[str, ...] = ()
-    intrabar: Intrabar = "close"
+    intrabar: Literal["close", "high_low"] = "close"
     imports: tuple[str, ...] = ()
 
     @model_validator(mode="after")
