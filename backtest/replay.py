@@ -223,6 +223,7 @@ def _by_bar(series: np.ndarray, bar: np.ndarray) -> dict[str, np.ndarray]:
     """Gather the rows of each bar: flows are added, levels are those of its close."""
     first = np.flatnonzero(np.concatenate(([True], np.diff(bar) != 0)))
     last = np.append(first[1:], len(bar)) - 1
+    place = np.repeat(np.arange(len(first)), last + 1 - first)
     named = {}
     for k, name in enumerate(SERIES_NAMES):
         column = series[:, k]
@@ -231,7 +232,7 @@ def _by_bar(series: np.ndarray, bar: np.ndarray) -> dict[str, np.ndarray]:
         elif name in WORST_NAMES:
             named[name] = np.maximum.reduceat(column, first)
         else:
-            named[name] = column[last] if name in LEVEL_NAMES else np.add.reduceat(column, first)
+            named[name] = column[last] if name in LEVEL_NAMES else np.bincount(place, column)
     return named
 
 
