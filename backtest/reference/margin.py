@@ -55,7 +55,7 @@ def weight(world: World, account: Account, a: int, value: float) -> float:
         off = abs(world.seen_index[a] / peg_usd - 1.0) - peg_threshold
         if off > 0.0:
             taken += peg_factor * off
-    counts = max(0.0, 1.0 - taken)
+    counts: float = max(0.0, 1.0 - taken)
     if scale_start < UNLIMITED and world.coins_held_usd[a] > scale_start:
         counts *= scale_start / world.coins_held_usd[a]
     return counts

@@ -38,7 +38,7 @@ def act(world: World) -> None:
 
 def account_of(world: World, order: int) -> Account:
     """Return the account that gave an order."""
-    return world.accounts[world.book.order_account[order]]
+    return world.accounts[int(world.book.order_account[order])]
 
 
 def legs_of(world: World, orders: list[int]) -> list[Leg]:
@@ -73,7 +73,7 @@ def notional_usd(world: World, i: int) -> float:
     found = world.try_now(i)
     if found is not None:
         return found.notional_usd
-    return float(world.tape.contract_size[i]) * world.index[world.tape.asset[i]]
+    return float(world.tape.contract_size[i]) * world.index[int(world.tape.asset[i])]
 
 
 def fee_usd(world: World, i: int, quantity: float, share: float) -> float:
