@@ -30,14 +30,18 @@ class Records:
 
     def series_by_bar(self) -> dict[str, np.ndarray]:
         """Return ``(bars,)`` per name: flows are added, of levels the last or the worst counts."""
-        _, first = np.unique(self.bar_of_row, return_index=True)
-        bars = {}
-        for name in SERIES_NAMES:
-            gather = np.maximum if name in WORST_NAMES else np.add
-            rows = np.array([row[name] for row in self.series])
-            last = np.append(first[1:], len(rows)) - 1
-            bars[name] = rows[last] if name in LEVEL_NAMES else gather.reduceat(rows, first)
-        return bars
+        bars: list[dict[str, float]] = []
+        for row, now in enumerate(self.series):
+            if row == 0 or self.bar_of_row[row] != self.bar_of_row[row - 1]:
+                bars.append(dict(now))
+                continue
+            bar = bars[-1]
+            for name in SERIES_NAMES:
+                if name in WORST_NAMES:
+                    bar[name] = max(bar[name], now[name])
+                else:
+                    bar[name] = now[name] if name in LEVEL_NAMES else bar[name] + now[name]
+        return {name: np.array([bar[name] for bar in bars]) for name in SERIES_NAMES}
 
     def liquidation_log(self) -> np.ndarray:
         """Return ``(L, len(LIQUIDATION_NAMES))``."""
