@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtest.book import OPEN, AccountBook
 from backtest.errors import DataError
 from backtest.intrabar import expand
+from backtest.replay import replay
 from backtest.timeline import build_timeline
 from backtest.units import MS_PER_HOUR
 from backtest.venue import VenueRules
+from tests.backtest.cases import gross_policy
 from tests.tapes import START_MS, make_tape
 
 
@@ -110,3 +113,27 @@ def test_only_a_tape_that_shows_its_extremes_has_another_digest():
     assert replace(tape, intrabar="high_low").digest != tape.digest
     with pytest.raises(DataError, match=r"'hi_low' is not a choice\. Did you mean 'high_low'"):
         replace(tape, intrabar="hi_low")
+
+
+@pytest.mark.parametrize(("intrabar", "liquidations"), [("close", 0), ("high_low", 1)])
+def test_a_wick_that_is_gone_at_the_close_liquidates_only_where_it_is_shown(intrabar, liquidations):
+    tape = make_tape(rows=6, assets=("BTC",), options=False, inverse=False)
+    still = np.full((6, 1), 100.0)
+    wick = still.copy()
+    wick[3] = 80.0
+    tape = replace(tape, index=still, mark=still, high=still, low=wick, intrabar=intrabar,
+                   funding=np.zeros_like(still), depth_usd=np.full_like(still, 1e12))  # fmt: skip
+    # The second account trades in the bar of the wick, at its close.
+    when = tape.ts[[1, 3]]
+    book = AccountBook(
+        mode="elastic", assets=tape.assets, symbols=tape.instruments.symbols,
+        collateral_currency=np.zeros(2), wallet=np.full(2, 12.0), buffer=np.ones(2),
+        release=np.full(2, 1e9), top_up_share=np.zeros(2), top_up_delay_ms=np.zeros(2),
+        segment=np.zeros(2), segments=("test",), order_ts=when, order_account=np.arange(2),
+        order_instrument=np.zeros(2), order_quantity=np.ones(2), order_kind=np.full(2, OPEN),
+        order_group=np.arange(2),
+    )  # fmt: skip
+    result = replay(tape, book, gross_policy(0.1), VenueRules())
+    assert len(result.ts) == 6
+    assert result.series["liquidations"].tolist() == [0, 0, 0, liquidations, 0, 0]
+    assert (result.series["gross_bad_debt_usd"].sum() > 0) == (liquidations > 0)
