@@ -13,6 +13,7 @@ from backtest.kernels.state import CANCEL, FILL, REST, TRADE
 
 if TYPE_CHECKING:
     from backtest.book import AccountBook
+    from backtest.intrabar import Expanded
     from backtest.tape import MarketTape
 
 
@@ -44,11 +45,14 @@ class BookArrays(NamedTuple):
     transfer_amount: np.ndarray  # (X,)
 
 
-def book_arrays(book: AccountBook, tape: MarketTape, rows: slice) -> BookArrays:
+def book_arrays(
+    book: AccountBook, tape: MarketTape, path: Expanded, rows: slice
+) -> BookArrays:
     """Lay a book out for the loop: orders and transfers of the window, by tape row.
 
-    An order is executed at the first row that ends after it was given; orders given before the
-    window's first row began are not part of the window. An isolated account becomes one margin
+    An order is executed at the close of the first bar that ends after it was given; a limit
+    order is filled at whatever row of the path reaches it. Orders given before the window's
+    first bar began are not part of the window. An isolated account becomes one margin
     account per instrument that it trades, all of which draw on its wallet; the legs of its
     orders are then groups of their own.
 
@@ -73,8 +77,9 @@ def book_arrays(book: AccountBook, tape: MarketTape, rows: slice) -> BookArrays:
     breaks = np.concatenate(([True], (np.diff(group) != 0) | alone[1:] | alone[:-1]))
     first = np.flatnonzero(breaks[: len(group)])
     last = np.append(first[1:], len(group))
-    row = np.searchsorted(tape.ts, book.order_ts[orders], side="left")
-    actions = _actions(book, tape, orders, instrument, row, first, last)
+    close = path.last_row_of_bar
+    row = close[np.searchsorted(tape.ts, book.order_ts[orders], side="left")]
+    actions = _actions(book, path.tape, orders, instrument, row, first, last)
     rests = np.zeros(len(group), bool)
     rests[actions[2][actions[1] == REST]] = True
     resting = np.flatnonzero(rests)
@@ -102,7 +107,7 @@ def book_arrays(book: AccountBook, tape: MarketTape, rows: slice) -> BookArrays:
         action_last=actions[3],
         resting_start=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         resting_order=resting.astype(np.int64),
-        transfer_row=np.searchsorted(tape.ts, book.transfer_ts[transfers], side="left"),
+        transfer_row=close[np.searchsorted(tape.ts, book.transfer_ts[transfers], side="left")],
         transfer_account=first_of[sender],
         transfer_currency=np.where(
             currency == OWN_CURRENCY, book.collateral_currency[sender], currency

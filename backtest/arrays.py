@@ -130,8 +130,8 @@ def prepare(
     policy_row = path.closed_bar(timeline.policy_row)
     prepared = Prepared(
         timeline=timeline._replace(policy_row=np.ascontiguousarray(policy_row, np.int64)),
-        tape=_tape_arrays(path.tape, venue),
-        book=book_arrays(book, path.tape, inside),
+        tape=_tape_arrays(path.tape, venue, settlement_prices(tape, venue.settlement.average)),
+        book=book_arrays(book, tape, path, rows),
         venue=venue.numbers(),
         rules=_venue_arrays(venue, tape.assets),
         layers=fill_slots(layers, len(tape)),
@@ -139,7 +139,9 @@ def prepare(
     return prepared, path.bar_of_row
 
 
-def _tape_arrays(tape: MarketTape, venue: VenueRules) -> TapeArrays:
+def _tape_arrays(
+    tape: MarketTape, venue: VenueRules, settlement_usd: np.ndarray
+) -> TapeArrays:
     table = tape.instruments
     return TapeArrays(
         ts=tape.ts,
@@ -149,7 +151,7 @@ def _tape_arrays(tape: MarketTape, venue: VenueRules) -> TapeArrays:
         depth_usd=tape.depth_usd,
         funding=charged_funding(tape, venue.funding),
         keeper_cost_usd=keeper_costs(tape, venue.liquidation.keepers),
-        settlement_usd=settlement_prices(tape, venue.settlement.average),
+        settlement_usd=settlement_usd,
         iv=tape.iv,
         forward_ratio=tape.forward_ratio,
         asset=table.asset,

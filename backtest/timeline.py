@@ -117,10 +117,13 @@ def charged_funding(tape: MarketTape, funding: Funding) -> np.ndarray:
 def settlement_prices(tape: MarketTape, average_ms: int) -> np.ndarray:
     """Return the index that each instrument is settled at when it expires.
 
+    Between two rows the index is taken to move on a straight line: half an hour before expiry
+    lies inside one hourly bar, and its open alone would be an hour late.
+
     Parameters
     ----------
     tape
-        The index is a step function: each row holds until the next.
+        Bars.
     average_ms
         Time before expiry over which the index is averaged, weighted by time; 0 takes the
         first row at or after expiry. Time before the tape's first row does not count.
@@ -138,12 +141,11 @@ def settlement_prices(tape: MarketTape, average_ms: int) -> np.ndarray:
         settled = float(index[np.searchsorted(ts, expiry_ms)])
         begins = max(expiry_ms - average_ms, ts[0])
         if begins < expiry_ms:
-            first = int(np.searchsorted(ts, begins, side="right")) - 1
-            last = int(np.searchsorted(ts, expiry_ms, side="left"))
-            edges = np.concatenate(([begins], ts[first + 1 : last], [expiry_ms]))
+            inside = ts[(ts > begins) & (ts < expiry_ms)]
+            corners_ms = np.concatenate(([begins], inside, [expiry_ms]))
             # Differences from one price, so that a flat index settles at itself to the bit.
-            moves = index[first:last] - index[first]
-            settled = float(index[first] + np.sum(np.diff(edges) * moves) / (expiry_ms - begins))
+            moves = np.interp(corners_ms, ts, index - settled)
+            settled += float(np.trapezoid(moves, corners_ms)) / float(expiry_ms - begins)
         price_usd[(table.asset == asset) & (table.expiry_ms == expiry_ms)] = settled
     return _frozen(price_usd)
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from experiments.vector_adapters import deleveraging, grids, liquidation, margins, prices, risk
+from experiments.vector_adapters import (
+    deleveraging,
+    derive,
+    grids,
+    liquidation,
+    margins,
+    prices,
+    risk,
+)
 from experiments.vector_adapters.base import MARGIN, RISK, NotCoveredError, answer
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     "NotCoveredError",
     "answer",
     "deleveraging",
+    "derive",
     "grids",
     "liquidation",
     "margins",

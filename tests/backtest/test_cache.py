@@ -12,8 +12,8 @@ from backtest.cache import kernel_sources
 ROOT = Path(__file__).resolve().parents[2]
 CALLEE = "from numba import njit\n\n@njit(cache=True)\ndef rate():\n    return {}\n"
 CALLER = (
-    "from backtest.cache import compiled\nfrom backtest.rate import rate\n\n"
-    "@compiled()\ndef asked(notional):\n    return notional * rate()\n"
+    "from backtest.cache import formula\nfrom backtest.rate import rate\n\n"
+    "@formula\ndef asked(notional):\n    return notional * rate()\n"
 )
 
 

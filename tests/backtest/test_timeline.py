@@ -249,10 +249,11 @@ def test_an_option_is_settled_at_the_index_averaged_over_the_last_half_hour():
     table = tape.instruments
     price = settlement_prices(tape, 30 * MINUTE_MS)
     expiry = int(table.expiry_ms[table.expiry_ms <= tape.ts[-1]].min())
-    held = tape.index[(tape.ts >= expiry - 30 * MINUTE_MS) & (tape.ts < expiry), 0]
-    assert len(held) == 6
+    held = tape.index[(tape.ts >= expiry - 30 * MINUTE_MS) & (tape.ts <= expiry), 0]
+    assert len(held) == 7
     due = table.expiry_ms == expiry
-    np.testing.assert_allclose(price[due], held.mean(), rtol=1e-14)
+    mean = (held[0] / 2 + held[1:-1].sum() + held[-1] / 2) / 6
+    np.testing.assert_allclose(price[due], mean, rtol=1e-14)
     assert np.isnan(price[table.expiry_ms == NEVER_MS]).all()
     assert np.isnan(price[table.expiry_ms > tape.ts[-1]]).all()
     at_once = settlement_prices(tape, 0)[due]
@@ -262,7 +263,7 @@ def test_an_option_is_settled_at_the_index_averaged_over_the_last_half_hour():
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 200), average=st.integers(0, 5_000))
 @example(seed=0, average=0)
-def test_the_settlement_price_is_the_time_weighted_mean_of_a_step_function(seed, average):
+def test_the_settlement_price_is_the_mean_of_straight_lines_between_rows(seed, average):
     tape = irregular(make_tape(rows=170, seed=seed), seed)
     price = settlement_prices(tape, average * MINUTE_MS)
     table = tape.instruments
@@ -275,8 +276,8 @@ def test_the_settlement_price_is_the_time_weighted_mean_of_a_step_function(seed,
         if begins >= expiry:
             assert price[i] == index[np.searchsorted(tape.ts, expiry)]
             continue
-        every_minute = np.arange(begins, expiry, MINUTE_MS)
-        held = index[np.searchsorted(tape.ts, every_minute, side="right") - 1]
+        every_minute = np.arange(begins, expiry, MINUTE_MS) + MINUTE_MS / 2
+        held = np.interp(every_minute, tape.ts, index)
         assert price[i] == pytest.approx(held.mean(), rel=1e-12)
 
 

@@ -1,0 +1,281 @@
+"""Venues' own test cases, through the formulas that state their rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.vector_adapters import MARGIN, answer
+from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
+from strategies.formulas.health import CoinWeights, coin_health
+from strategies.formulas.options import deribit_short
+from strategies.formulas.sized import open_interest_rate
+from strategies.formulas.tail_factors import lognormal_factors
+
+FORWARD = 1500.8332793109938176
+STANDARD = {
+    "max_req": 0.15, "min_req": 0.1, "mm_call": 0.075, "mm_put": 0.075, "mm_put_mtm": 0.075,
+    "unpaired_im": 1.2, "unpaired_mm": 1.1, "mm_offset": 1.05, "perp_mm": 0.05, "perp_im": 0.065,
+    "conf_threshold": 0.4, "oc_factor": 0.4, "base_factor": 0.1, "base_im_scale": 1.0,
+    "depeg_threshold": 0.98, "depeg_factor": 1.2,
+}  # fmt: skip
+FIRST = {
+    "scenarios": [[x, d] for x in (1.15, 1.1, 1.05, 1.0, 0.95, 0.9, 0.85) for d in "UND"],
+    "basis_up": 1.05, "basis_dn": 0.95, "basis_add": 0.25, "basis_mult": 0.01,
+    "peg_threshold": 0.98, "peg_factor": 2.0, "conf_threshold": 0.6, "conf_margin": 0.5,
+    "base_pct": 0.02, "perp_pct": 0.02, "opt_pct": 0.01, "im_factor": 1.3, "static_disc": 0.95,
+    "rate_mult": 4.0, "rate_add": 0.05, "vol_up": 0.45, "vol_dn": 0.3, "short_pow": 0.3,
+    "long_pow": 0.13, "dte_floor_days": 1,
+}  # fmt: skip
+TAILS = [[0.34, 0.054545454545454536], [0.67, 0.10909090909090907], [1.5, 0.072], [2.0, 0.036],
+         [3.0, 0.018], [4.0, 0.011999999999999999]]  # fmt: skip
+SECOND = {
+    "scenarios": [
+        [1.18, "Up", 1.0], [0.82, "Up", 1.0],
+        *[[x, d, 1.0] for x in (1.135, 1.09, 1.045, 1.0, 0.955, 0.91, 0.865)
+          for d in ("Down", "None", "Up")],
+        *[[x, "Up", damping] for x, damping in TAILS], [1.0, "LINEAR", 1.0], [1.0, "ABS", 3.0],
+    ],
+    "im_loss_factor": 1.0, "mm_loss_factor": 0.8, "short_rate_mult": 0.5, "long_rate_mult": 1.0,
+    "short_rate_add": 0.08, "long_rate_add": 0.08, "long_static_discount": 0.95,
+    "short_static_discount": 1.04, "vol_up": 0.5, "vol_down": 0.275, "min_vol_up": 0.45,
+    "short_power": 0.3, "long_power": 0.13, "dte_floor_days": 1.0, "basis_up": 1.045,
+    "basis_down": 0.955, "basis_add": 0.5, "basis_mult": 2.0, "peg_threshold": 0.98,
+    "peg_factor": 2.0, "conf_threshold": 0.55, "conf_margin": 1.0, "mm_perp": 0.015,
+    "im_perp_extra": 0.005, "mm_option": 0.003, "im_option_extra": 0.002,
+    "skew": {
+        "linear_cap": 0.15, "linear_slope": -0.05, "abs_cap": 9.5, "abs_slope": -0.05,
+        "min_k_star": 0.01, "width": 5.0, "vol_static": 4.5, "vol_scale": 1.0,
+    },
+}  # fmt: skip
+
+
+def option(strike: float, call: bool, quantity: float, volatility: float) -> dict[str, Any]:
+    return {"K": strike, "call": call, "qty": quantity, "vol": volatility}
+
+
+def standard(*options: dict[str, Any], stable: float = 1.0, **changes: Any) -> dict[str, Any]:
+    expiries = [{"sec": 500_400, "fwd": FORWARD, "conf": 1.0, "options": [*options]}]
+    market = {
+        "name": "ETH", "spot": 1500.0, "spot_conf": 1.0, "perp_conf": 1.0, "perp": 0.0,
+        "perp_price": 1505.0, "perp_unrealised": 0.0, "base": 0.0, "expiries": expiries,
+    }  # fmt: skip
+    inputs = {"cash": 0.0, "stable": stable, "markets": [market | changes], "params": STANDARD}
+    return answer(MARGIN, "Derive Standard manager", "static_isolated_with_max_loss", inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "initial", "maintenance"),
+    [
+        ([(1500, True, -1, 1.04788449408498624)], -304.371585189059952, -191.871585189059952),
+        ([(1500, True, 1, 1.04788449408498624)], 0.0, 0.0),
+        ([(1900, True, -1, 1.179993832279113216)], -156.008261835426660, -118.508261835426660),
+        ([(1300, False, -1, 1.08318941550987648)], -164.322794294374039, -126.822794294374039),
+        ([(1100, True, -1, 1.198874027186882), (1300, True, 1, 1.08318941550987648)],
+         -200.0, -200.0),
+        ([(1900, True, 1, 1.179993832279113216), (1700, True, -1, 1.116354471205355648)],
+         -173.104014466582446, -135.604014466582446),
+    ],
+)  # fmt: skip
+def test_derives_standard_manager_answers_its_own_cases(
+    options: list[tuple[float, bool, float, float]], initial: float, maintenance: float
+) -> None:
+    """`StandardManager/test-cases.json`, Test1 to Test6."""
+    found = standard(*(option(*each) for each in options))
+    assert found["IM"] == pytest.approx(initial, rel=1e-9)
+    assert found["MM"] == pytest.approx(maintenance, rel=1e-9)
+
+
+def test_the_standard_manager_charges_perpetuals_doubt_and_a_lost_peg() -> None:
+    """Test17 of the file, and the terms of initial margin by hand."""
+    perp = standard(perp=1.0, perp_unrealised=-20.0)
+    assert (perp["IM"], perp["MM"]) == pytest.approx((-117.825, -95.25))
+    short = option(1500.0, True, -1.0, 1.04788449408498624)
+    plain, doubted = standard(short), standard(short, spot_conf=0.3)
+    assert doubted["MM"] == plain["MM"]
+    assert plain["IM"] - doubted["IM"] == pytest.approx(0.7 * 0.4 * 1500.0)
+    depegged = standard(short, stable=0.88)
+    assert plain["IM"] - depegged["IM"] == pytest.approx(0.1 * 1.2 * 1500.0)
+    assert standard(short, stable=0.99) == plain
+    assert standard(base=2.0)["IM"] == pytest.approx(0.1 * 2.0 * 1500.0)
+
+
+def first(*options: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    expiry = {
+        "sec": 500_400, "fwd_fixed": 0.0, "fwd_var": FORWARD, "rate": 0.03, "conf": 1.0,
+        "options": [*options],
+    }  # fmt: skip
+    inputs = {
+        "cash": 0.0, "spot": 1500.0, "spot_conf": 1.0, "stable": 1.0, "perp": 0.0,
+        "perp_price": 1505.0, "perp_conf": 1.0, "cash_excluded_mtm_perp": 0.0, "base": 0.0,
+        "expiries": [expiry] if options else [], "params": FIRST,
+    }  # fmt: skip
+    return answer(MARGIN, "Derive PMRM v1", "scenario_grid_portfolio_margin", inputs | changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "confidence", "initial", "maintenance"),
+    [
+        ([(1500, True, -1, 1.04788449408498624)], 1.0, -368.48761976175558, -301.7685348603643),
+        ([(1200, True, 1, 1.138939398828297472)], 1.0, 14.004464630197813, 81.3297422807588864),
+        ([(500, True, 1, 1.653152366370104064), (900, True, -1, 1.32865746389711104)], 1.0,
+         332.34423845885673472, 347.9430663305740288),
+        ([(1500, True, 1, 1.04788449408498624)], 0.5, -398.511886412749864, 0.230453187667771392),
+        ([(1500, True, 1, 1.04788449408498624)], 0.8, -23.511886412749873, 0.230453187667771392),
+        ([(1500, True, -1, 1.0), (1500, False, 1, 1.0), (2500, True, 1, 1.3),
+          (2500, False, -1, 1.3)], 1.0, -1000.0, -1000.0),
+    ],
+)  # fmt: skip
+def test_the_first_form_of_portfolio_margin_answers_derives_own_cases(
+    options: list[tuple[float, bool, float, float]],
+    confidence: float,
+    initial: float,
+    maintenance: float,
+) -> None:
+    """`PMRM/testAndVerifyScenarios.json`, Test1 to Test4, Test6 and the short box of Test20."""
+    found = first(*(option(*each) for each in options), spot_conf=confidence)
+    assert found["IM"] == pytest.approx(initial, rel=1e-9, abs=1e-8)
+    assert found["MM"] == pytest.approx(maintenance, rel=1e-9, abs=1e-8)
+
+
+def test_a_perpetual_in_the_first_form_loses_at_its_own_price_and_pays_on_spot() -> None:
+    found = first(perp=-2.0, cash_excluded_mtm_perp=7.0)
+    worst = -2.0 * 1505.0 * 0.15 - 2.0 * 0.02 * 1500.0
+    assert found["MM"] == pytest.approx(worst + 7.0)
+    assert found["IM"] == pytest.approx(1.3 * worst + 7.0)
+    depegged = first(perp=-2.0, stable=0.88)
+    assert depegged["IM"] == pytest.approx((1.3 + 0.1 * 2.0) * worst)
+
+
+def second(
+    collateral: list[tuple[float, float, bool, float, float]], expiries: list[Any], **changes: Any
+) -> dict[str, Any]:
+    names = ("qty", "price", "cancels_risk", "mm_haircut", "im_haircut")
+    coins = [
+        {"name": "coin", "conf": 1.0, **dict(zip(names, coin, strict=True))} for coin in collateral
+    ]
+    inputs = {
+        "cash": 0.0, "spot_conf": 1.0, "stable": 1.00019088635,
+        "perp": {"qty": 0.0, "price": 0.0, "conf": 0.0, "unrealised_pnl": 0.0,
+                 "unrealised_funding": 0.0},
+        "collateral": coins, "expiries": expiries, "params": SECOND,
+    }  # fmt: skip
+    return answer(MARGIN, "Derive PMRM_2", "scenario_grid_portfolio_margin", inputs | changes)
+
+
+def test_collateral_in_the_second_form_is_cut_and_moves_with_spot_if_it_cancels_risk() -> None:
+    """`portfolio_cases/test_4_collateral_multiple_lrts.json`."""
+    found = second(
+        [
+            (2.0, 2765.7082515126017, True, 0.03, 0.01),
+            (1.0, 2681.6029850999994, True, 0.015, 0.005),
+            (0.3, 95663.50604855, False, 0.25, 0.05),
+            (2.0, 95621.88912023272, False, 0.35, 0.1),
+        ],
+        [],
+        spot=2681.6029850999994,
+    )
+    assert found == pytest.approx(
+        {
+            "IM": 131708.06029199643, "MM": 152627.78829777747, "basis_contingency": 0.0,
+            "worst_regular_loss": -1478.0613661232805, "worst_tail_loss": -295.6122732246563,
+            "worst_skew_loss": 0.0,
+        },
+        rel=1e-9,
+    )  # fmt: skip
+
+
+def test_the_second_form_of_portfolio_margin_answers_derives_hardest_case() -> None:
+    """`portfolio_cases/test_44_skews_abs_as_worst_case_complex.json`."""
+
+    def expiry(seconds: int, forward: float, rate: float, sure: float, *legs: Any) -> Any:
+        names = ("strike", "call", "qty", "vol")
+        return {
+            "seconds": seconds, "forward": forward, "forward_conf": 1.0, "rate": rate,
+            "rate_conf": 1.0, "vol_conf": sure,
+            "options": [dict(zip(names, leg, strict=True)) for leg in legs],
+        }  # fmt: skip
+
+    found = second(
+        [
+            (2000.0, 0.99984231175, False, 0.02, 0.03),
+            (0.01, 95569.65243595604, True, 0.03, 0.015),
+            (2.0, 2840.575164415104, False, 0.25, 0.1),
+        ],
+        [
+            expiry(794852, 95776.67392, 0.15, 0.4, (170e3, True, 21.0, 2511.421980938193)),
+            expiry(
+                18938852, 104711.10395262072, 0.29, 0.95,
+                (80e3, False, -14.0, 0.563728859721523), (50e3, True, 22.0, 0.6547430217060337),
+            ),
+            expiry(
+                5633252, 101143.47771765916, 0.23, 0.95, (60e3, False, 32.0, 0.7173364058978552)
+            ),
+        ],
+        cash=-145000.0, spot=100000.0, spot_conf=0.9,
+    )  # fmt: skip
+    assert found == pytest.approx(
+        {
+            "IM": 462567.11559944274, "MM": 1946914.2909302036,
+            "basis_contingency": -3099.196756345582, "worst_regular_loss": -875049.3210995173,
+            "worst_tail_loss": -142029.467278876, "worst_skew_loss": -1104524.2846056242,
+        },
+        rel=1e-9,
+    )  # fmt: skip
+
+
+def test_shorts_are_naked_beyond_what_is_bought_of_their_strike() -> None:
+    legs = [OptionLeg(100.0, call, q, 0.5) for call, q in ((True, -3.0), (False, 1.0))]
+    assert naked_shorts([*legs, OptionLeg(90.0, True, -2.0, 0.5)]) == 4.0
+    assert naked_shorts([OptionLeg(90.0, True, 2.0, 0.5)]) == 0.0
+
+
+def test_the_stretch_of_a_shock_follows_deribits_powers() -> None:
+    day = 86_400.0
+    assert volatility_stretch(30 * day, day, 0.3, 0.13) == 1.0
+    assert volatility_stretch(7.5 * day, day, 0.3, 0.13) == pytest.approx(4.0**0.3)
+    assert volatility_stretch(120 * day, day, 0.3, 0.13) == pytest.approx(0.25**0.13)
+    assert volatility_stretch(60.0, day, 0.3, 0.13) == pytest.approx(30.0**0.3)
+
+
+@settings(deadline=None)
+@given(tail=st.floats(1e-6, 0.2), years=st.floats(1e-4, 1.0), volatility=st.floats(0.05, 2.0))
+def test_expected_shortfall_of_a_short_exceeds_that_of_a_long(
+    tail: float, years: float, volatility: float
+) -> None:
+    long, short = lognormal_factors(tail, years, 0.0, volatility)
+    assert 0.0 < long < 1.0
+    assert short > long
+
+
+@settings(deadline=None)
+@given(quantity=st.floats(-1e6, 1e6), deposits=st.floats(0.0, 1e9))
+def test_health_counts_debts_above_and_coins_below_their_value(
+    quantity: float, deposits: float
+) -> None:
+    weights = CoinWeights(2.0, 0.8, 1.2, deposits, 1e6, deposits, 1e6)
+    assert coin_health(quantity, weights) <= quantity * 2.0
+    if quantity != 0.0:
+        more = weights._replace(deposits=10.0 * deposits + 1e7, borrows=10.0 * deposits + 1e7)
+        assert coin_health(quantity, more) < coin_health(quantity, weights)
+
+
+@settings(deadline=None)
+@given(strike=st.floats(1e3, 1e6), mark=st.floats(0.0, 3.0), is_call=st.booleans())
+def test_initial_margin_of_an_option_covers_its_maintenance_and_its_value(
+    strike: float, mark: float, is_call: bool
+) -> None:
+    initial, maintenance = deribit_short(50_000.0, strike, mark, is_call)
+    assert initial >= maintenance > mark
+
+
+@given(st.floats(0.01, 1.0), st.floats(0.0, 1e8), st.floats(0.0, 1e8), st.floats(0.0, 1e9))
+def test_open_interest_takes_the_rate_from_its_base_to_one(
+    base: float, lower: float, width: float, interest: float
+) -> None:
+    rate = open_interest_rate(base, lower, lower + width, interest)
+    assert base <= rate <= 1.0
+    assert open_interest_rate(base, lower, lower + width, 2.0 * interest) >= rate
