@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest.kernels.laws.liquidation_price import equity_at
 from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
 from experiments.vector_adapters.kernels import ask
-from strategies.formulas.portfolio import deribit_margins, roll_shock
+from strategies.formulas.portfolio import (
+    continuous_forward,
+    deribit_margins,
+    future_contingency,
+    roll_shock,
+)
 from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
 
 if TYPE_CHECKING:
@@ -113,4 +119,30 @@ def _deribit_matrix(given: _DeribitMatrix) -> Answers:
         "risk_matrix_margin": worst + roll,
         "initial_margin": initial,
         "maintenance_margin": maintenance,
+    }
+
+
+class _DederiFuture(Inputs):
+    qty: Number
+    index: Number
+    annual_basis: Number
+    days: Number
+    shock: Number
+    contingency: Number
+
+
+@answers(
+    MARGIN,
+    _DederiFuture,
+    "Dederi portfolio margin (Deribit-like)",
+    "scenario_grid_portfolio_margin",
+)
+def _dederi_future(given: _DederiFuture) -> Answers:
+    """Forward at its basis, profit at the lower end of the range, charge for liquidity."""
+    forward = continuous_forward(given.index, given.annual_basis, given.days)
+    lowest = forward * (1.0 - abs(given.shock))
+    return {
+        "forward": forward,
+        "future_contingency": future_contingency(given.index, [given.qty], given.contingency),
+        "pnl_down_15": equity_at(0.0, given.qty, forward, lowest),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,3 +37,13 @@ def deribit_margins(
         Margin of spot, market maker protection and open orders, in initial margin only.
     """
     return risk_matrix + additions, maintenance_factor * risk_matrix
+
+
+def continuous_forward(index: float, annual_basis: float, days: float) -> float:
+    """Return ``index * e**(basis * days / 365)``, a forward at an annual basis (Dederi)."""
+    return index * math.exp(annual_basis * days / 365.0)
+
+
+def future_contingency(index: float, quantities: Sequence[float], rate: float) -> float:
+    """Return Dederi's charge for the liquidity of futures: a rate of all contracts' notional."""
+    return rate * index * sum(abs(quantity) for quantity in quantities)

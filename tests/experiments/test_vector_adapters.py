@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.vector_adapters import MARGIN, RISK, NotCoveredError, answer
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "vectors.md"
 
 ADA = [[0, 0.025], [1e5, 0.05], [5e5, 0.1], [1e6, 0.15], [2e6, 0.25], [5e6, 0.5]]
 AUCTION = {
@@ -335,6 +338,22 @@ def test_a_future_scans_to_its_range_and_its_extremes_count_in_part() -> None:
         ask("CME SPAN", "span_scan", positions=[])
 
 
+def test_dederis_future_loses_at_the_lower_end_of_its_range() -> None:
+    """wiki.dederi.io, portfolio margin: Alice's ten ETH futures, printed rounded."""
+    future = {
+        "qty": 10, "index": 2243.3, "annual_basis": 0.08, "days": 20, "shock": 0.15,
+        "contingency": 0.006,
+    }  # fmt: skip
+    venue = ("Dederi portfolio margin (Deribit-like)", "scenario_grid_portfolio_margin")
+    found = ask(*venue, **future)
+    assert found["forward"] == pytest.approx(2253.2, abs=0.05)
+    assert found["future_contingency"] == pytest.approx(134.6, abs=0.05)
+    assert found["pnl_down_15"] == pytest.approx(-3380.0, abs=0.5)
+    short = ask(*venue, **{**future, "qty": -10})
+    assert short["pnl_down_15"] == -found["pnl_down_15"]
+    assert short["future_contingency"] == found["future_contingency"]
+
+
 def test_the_worked_book_of_five_is_reproduced() -> None:
     """arXiv 2512.01112: leverage, bankruptcy prices, funding and who is below 10 % at 1.4."""
     book = {
@@ -369,3 +388,11 @@ def test_gains_that_an_account_no_longer_has_are_not_taken() -> None:
     assert found["queue_seized"] == [1.0, 4.0]
     assert found["prorata_seized"] == [1.0, 4.0]
     assert min(found["queue_equity"] + found["prorata_equity"]) >= 0.0
+
+
+def test_the_documentation_lists_every_rule_that_is_answered() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    for system, engine in MARGIN:
+        assert any(system in row and f"`{engine}`" in row for row in rows), (system, engine)
+    for area, _ in RISK:
+        assert any(row.startswith(f"| `{area}` |") for row in rows), area
