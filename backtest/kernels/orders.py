@@ -46,6 +46,7 @@ from backtest.kernels.valuation import (
     rate_seen,
     settlement_currency,
 )
+from backtest.venue import UNLIMITED
 
 
 @compiled()
@@ -83,7 +84,7 @@ def _fee(world: Any, i: int, quantity: float, rate: float) -> float:
     """Return the fee of trading contracts, USD; an option's is capped by its value."""
     state = world.state
     fee = rate * abs(quantity) * exposure_usd(world, i)
-    if world.tape.kind[i] == OPTION:
+    if world.tape.kind[i] == OPTION and world.venue.option_fee_cap < UNLIMITED:
         fee = min(fee, world.venue.option_fee_cap * abs(quantity) * abs(state.value_usd[i]))
     return fee
 
