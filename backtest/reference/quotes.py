@@ -47,7 +47,7 @@ def quote(
         forward = index
         if snapshot >= 0:
             forward = index * float(tape.forward_ratio[snapshot, tape.expiry_column[i]])
-        sigma, years = 0.0, float(tape.expiry_ms[i] - now_ms) / MS_PER_YEAR
+        sigma, years = 0.0, max(float(tape.expiry_ms[i] - now_ms), 0.0) / MS_PER_YEAR
     if kind in (PERPETUAL, FUTURE):
         if tape.inverse[i]:
             unit, notional, delta = -size / forward, size, size
