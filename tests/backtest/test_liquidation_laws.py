@@ -154,7 +154,7 @@ def test_an_auction_price_only_falls(
 ) -> None:
     start = min(1.0, cut + drop)
     now = price_share(elapsed, fast, slow, start, cut)
-    assert 0.0 <= now <= start
+    assert -1e-15 <= now <= start
     assert price_share(elapsed + later, fast, slow, start, cut) <= now + 1e-12
 
 
