@@ -45,9 +45,7 @@ class BookArrays(NamedTuple):
     transfer_amount: np.ndarray  # (X,)
 
 
-def book_arrays(
-    book: AccountBook, tape: MarketTape, path: Expanded, rows: slice
-) -> BookArrays:
+def book_arrays(book: AccountBook, tape: MarketTape, path: Expanded, rows: slice) -> BookArrays:
     """Lay a book out for the loop: orders and transfers of the window, by tape row.
 
     An order is executed at the close of the first bar that ends after it was given; a limit
@@ -165,7 +163,9 @@ def _actions(
             )
         price = _price_path(tape, i)
         end = int(np.searchsorted(tape.ts, min(until[k], table.expiry_ms[i] - 1), side="right"))
-        reached = price[row[k] : end] <= limit[k] if quantity[k] > 0 else price[row[k] : end] >= limit[k]
+        reached = (
+            price[row[k] : end] <= limit[k] if quantity[k] > 0 else price[row[k] : end] >= limit[k]
+        )
         at = int(np.argmax(reached)) if reached.any() else -1
         if at == 0:
             made.append((row[k], order, TRADE, order, order + 1))

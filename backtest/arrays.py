@@ -43,7 +43,6 @@ from backtest.venue import UNLIMITED, VenueNumbers
 
 if TYPE_CHECKING:
     from backtest.book import AccountBook
-    from backtest.requirement import Policy
     from backtest.tape import MarketTape
     from backtest.venue import VenueRules
 
@@ -139,9 +138,7 @@ def prepare(
     return prepared, path.bar_of_row
 
 
-def _tape_arrays(
-    tape: MarketTape, venue: VenueRules, settlement_usd: np.ndarray
-) -> TapeArrays:
+def _tape_arrays(tape: MarketTape, venue: VenueRules, settlement_usd: np.ndarray) -> TapeArrays:
     table = tape.instruments
     return TapeArrays(
         ts=tape.ts,
@@ -251,6 +248,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
     counter = np.zeros(places.COUNTERS, np.int64)
     counter[[places.CLOCK, places.ROW]] = prepared.timeline.at_ms[0] - 1, -1
     counter[places.CROSSED] = int(orders.scheme.sum())
+    counter[[places.LIST_STALE, places.GROSS_STALE, places.MONEY_MOVED]] = 1
     moved = rows if venue.feedback_on else 0
     anchored = accounts if venue.trigger_on else 0
     scheduled = 3 * accounts + 1
@@ -267,6 +265,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
         "flow": np.zeros(1 + assets),
         "opening": opening,
         "purse": purse,
+        "counted": np.zeros((2, 1 + assets)),
         "start": np.concatenate(([0], np.cumsum(needed)[:-1])).astype(np.int64),
         "count": ints(accounts + 1),
         "instrument": ints(slots),

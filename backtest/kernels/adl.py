@@ -11,8 +11,8 @@ from typing import Any
 from backtest.cache import compiled
 from backtest.kernels.aftermath import cancel_orders, end_liquidation
 from backtest.kernels.laws.deleveraging import (
-    profit_leverage_rank,
     pro_rata_share,
+    profit_leverage_rank,
     queue_taken,
 )
 from backtest.kernels.money import charge, close_out, pay_for_contracts

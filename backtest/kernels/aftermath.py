@@ -23,6 +23,7 @@ from backtest.kernels.state import (
     CLOCK,
     FEES,
     LIQUIDATORS,
+    LIVE,
     LOGGED,
     NET,
     NEVER,
@@ -45,6 +46,9 @@ def end_liquidation(state: Any, account: int) -> None:
 def cancel_orders(world: Any, account: int) -> None:
     """Cancel what rests in the book for an account."""
     state, book = world.state, world.book
+    if state.live_count[account] == 0:
+        return
+    state.counter[LIVE] -= state.live_count[account]
     for k in range(book.resting_start[account], book.resting_start[account + 1]):
         state.live[book.resting_order[k]] = 0
     state.live_count[account] = 0
@@ -136,6 +140,7 @@ def penalise(world: Any, account: int, amount_usd: float) -> float:
 
 @compiled()
 def pay_keeper_cost(world: Any, cost_usd: float) -> None:
+    """Let the liquidators pay the outside market what their work costs."""
     if cost_usd > 0.0:
         world.state.purse[LIQUIDATORS] -= cost_usd
         world.state.flow[0] += cost_usd

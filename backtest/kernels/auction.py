@@ -40,7 +40,7 @@ def auction_step(world: Any, account: int, equity: float, maintenance: float) ->
     else:
         discount = insolvent_pay(maintenance, elapsed, venue.auction_ramp_ms)
     keeper_cost = world.tape.keeper_cost_usd[state.counter[ROW]]
-    exposure = portfolio_exposure(world, account)
+    portfolio_exposure(world, account)
     if venue.keeper_participation != 0.0:
         slippage = expected_slippage(world, account, share)
         if discount - slippage < keeper_cost:

@@ -85,7 +85,9 @@ def _load_field(context: Any, builder: Any, block: BlockType, value: Any, field:
         data = context.get_value_type(kind).as_pointer()
         return builder.load(builder.inttoptr(entry(0), data))
     array = context.make_array(kind)(context, builder)
-    item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    item = context.get_constant(
+        types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    )
     shape = [entry(1 + k) for k in range(kind.ndim)]
     strides = [item]
     for length in shape[:0:-1]:

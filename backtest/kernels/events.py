@@ -7,7 +7,7 @@ from typing import Any
 from backtest.cache import compiled
 from backtest.kernels.aftermath import end_liquidation
 from backtest.kernels.checks import check_all
-from backtest.kernels.collateral import count_coins, margin_equity
+from backtest.kernels.collateral import margin_equity
 from backtest.kernels.execution import advance
 from backtest.kernels.laws.impact import price_move
 from backtest.kernels.liquidation import (
@@ -22,7 +22,7 @@ from backtest.kernels.market import see_shift
 from backtest.kernels.money import deposit
 from backtest.kernels.queue import DEADLINE, DEPOSIT, RECHECK, STEP, schedule, take_next
 from backtest.kernels.requirement import require_one
-from backtest.kernels.state import CLOCK, EVENTS, KNOWN, NEVER, PUSHED, ROW
+from backtest.kernels.state import CLOCK, EVENTS, KNOWN, MONEY_MOVED, NEVER, PUSHED, ROW
 from backtest.kernels.valuation import rate_now
 from backtest.kernels.waterfall import waterfall
 from backtest.rules.liquidation import STEP as STEP_MODE
@@ -124,6 +124,7 @@ def run_scheduled(world: Any, kernels: Any, until_ms: int, check_follows: bool) 
         if kind == RECHECK and check_follows and time_ms == until_ms:
             continue
         advance(world, time_ms)
+        state.counter[MONEY_MOVED] = 1
         if kind == DEPOSIT:
             _pay_in(world, account, time_ms)
             continue

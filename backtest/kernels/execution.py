@@ -15,6 +15,7 @@ from backtest.kernels.state import (
     PERMANENT,
     PUSHED,
     ROW,
+    SAME_VIEW,
     SHIFT,
     SOLD,
     STAMP,
@@ -144,6 +145,7 @@ def _apply_push(world: Any) -> None:
         assets[PUSHED, a] = 0.0
         moved = True
     if moved:
+        state.counter[SAME_VIEW] = 0
         add_shift(assets)
         set_true_prices(world)
         price_held_now(world)

@@ -13,12 +13,14 @@ from backtest.kernels.positions import add_contracts
 from backtest.kernels.records import FUNDING_PAID, IN_FUNDING, IN_TRADING, IN_TRANSFERS
 from backtest.kernels.state import (
     FUND,
+    GROSS_STALE,
     INSTANT,
     KNOWN,
+    MONEY_MOVED,
     NEVER,
     NEXT_TRANSFER,
-    PERMANENT,
     ROW,
+    SAME_VIEW,
     SEEN_SHIFT,
     SHIFT,
     TRANSIENT,
@@ -62,6 +64,7 @@ def accrue_funding(world: Any) -> None:
         due = due or funding[row, a] != 0.0
     if not due:
         return
+    state.counter[MONEY_MOVED] = 1
     cash, flow, start, count = state.cash, state.flow, state.start, state.count
     instrument, quantity, unit = state.instrument, state.quantity, state.unit
     kind, asset, ledger = tape.kind, tape.asset, records.ledger
@@ -109,6 +112,7 @@ def settle_expired(world: Any) -> None:
         due = due or (holders[i] > 0 and expiry_ms[i] <= now)
     if not due:
         return
+    state.counter[MONEY_MOVED] = 1
     for account in range(state.cash.shape[0] - 1):
         first = state.start[account]
         last = -1
@@ -147,6 +151,19 @@ def _post_parameters(world: Any, policy_row: int) -> None:
 
 
 @compiled()
+def _sees_all(world: Any, instant: int) -> bool:
+    """Return whether the venue sees every price just as it is now."""
+    timeline, state, assets = world.timeline, world.state, world.state.assets
+    row = state.counter[ROW]
+    same = timeline.seen_snapshot[instant] == world.tape.snapshot[row]
+    same = same and timeline.at_ms[instant] == world.tape.ts[row]
+    for a in range(assets.shape[1]):
+        same = same and timeline.seen_row[instant, a] == row
+        same = same and assets[SEEN_SHIFT, a] == assets[SHIFT, a]
+    return same
+
+
+@compiled()
 def see(world: Any, instant: int) -> None:
     """Let the venue see what has arrived by an instant: prices, parameters, its own health."""
     timeline, state = world.timeline, world.state
@@ -160,6 +177,7 @@ def see(world: Any, instant: int) -> None:
         if moved and row >= 0 and (instant == 0 or row != seen_row[instant - 1, a]):
             assets[SEEN_SHIFT, a] = state.shift_at_row[row, a]
     state.counter[KNOWN] = 1 if known else 0
+    state.counter[SAME_VIEW] = 1 if _sees_all(world, instant) else 0
     if known:
         see_prices(world, instant)
         _post_parameters(world, policy_row)
@@ -174,6 +192,7 @@ def see_shift(world: Any) -> None:
     for a in range(state.assets.shape[1]):
         if world.timeline.enforce[instant, a] == 1:
             state.assets[SEEN_SHIFT, a] = state.assets[SHIFT, a]
+    state.counter[SAME_VIEW] = 1 if _sees_all(world, instant) else 0
     see_prices(world, instant)
     price_held_seen(world)
     _update_protocol(world)
@@ -188,11 +207,13 @@ def _update_protocol(world: Any) -> None:
     state, asset = world.state, world.tape.asset
     gross, start, count = state.gross, state.start, state.count
     instrument, quantity = state.instrument, state.quantity
-    gross[:] = 0.0
-    for account in range(start.shape[0] - 1):
-        first = start[account]
-        for slot in range(first, first + count[account]):
-            gross[instrument[slot]] += abs(quantity[slot])
+    if state.counter[GROSS_STALE] == 1:
+        gross[:] = 0.0
+        for account in range(start.shape[0] - 1):
+            first = start[account]
+            for slot in range(first, first + count[account]):
+                gross[instrument[slot]] += abs(quantity[slot])
+        state.counter[GROSS_STALE] = 0
     protocol, notional_usd = world.market.protocol, world.market.notional_usd
     protocol[:] = 0.0
     protocol[PROTOCOL_FUND_USD] = state.purse[FUND]
@@ -206,6 +227,7 @@ def arrive_transfers(world: Any) -> None:
     state, book = world.state, world.book
     transfer, row = state.counter[NEXT_TRANSFER], state.counter[ROW]
     while transfer < book.transfer_row.shape[0] and book.transfer_row[transfer] <= row:
+        state.counter[MONEY_MOVED] = 1
         account = book.transfer_account[transfer]
         currency = book.transfer_currency[transfer]
         amount = book.transfer_amount[transfer]

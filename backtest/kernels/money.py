@@ -28,6 +28,7 @@ from backtest.kernels.state import (
     DEFICIT,
     FEES,
     FUND,
+    MONEY_MOVED,
     PURSES,
     ROW,
 )
@@ -164,6 +165,8 @@ def post_flows(world: Any) -> None:
 def imbalance(world: Any) -> tuple[float, float]:
     """Add up all money there is and hold it against what there was at the start.
 
+    What cannot have moved since the last count is not counted again.
+
     Returns
     -------
     tuple of float
@@ -172,23 +175,28 @@ def imbalance(world: Any) -> tuple[float, float]:
     state, purse = world.state, world.state.purse
     cash, wallet, wallet_currency = state.cash, state.wallet, state.wallet_currency
     accounts = cash.shape[0] - 1
+    counted = state.counted
     leaked = 0.0
     gross = 0.0
     for currency in range(cash.shape[1]):
-        total = state.outside[currency]
-        scale = abs(total)
-        for account in range(accounts):
-            total += cash[account, currency]
-            scale += abs(cash[account, currency])
-        for owner in range(wallet.shape[0]):
-            if wallet_currency[owner] == currency:
-                total += wallet[owner]
-                scale += wallet[owner]
-        if currency == 0:
-            for place in range(PURSES):
-                total += purse[place]
-                scale += abs(purse[place])
+        if state.counter[MONEY_MOVED] == 1:
+            total = state.outside[currency]
+            scale = abs(total)
+            for account in range(accounts):
+                total += cash[account, currency]
+                scale += abs(cash[account, currency])
+            for owner in range(wallet.shape[0]):
+                if wallet_currency[owner] == currency:
+                    total += wallet[owner]
+                    scale += wallet[owner]
+            if currency == 0:
+                for place in range(PURSES):
+                    total += purse[place]
+                    scale += abs(purse[place])
+            counted[0, currency] = abs(total - state.opening[currency])
+            counted[1, currency] = scale
         rate = rate_now(state, currency)
-        leaked += abs(total - state.opening[currency]) * rate
-        gross += scale * rate
+        leaked += counted[0, currency] * rate
+        gross += counted[1, currency] * rate
+    state.counter[MONEY_MOVED] = 0
     return leaked, gross

@@ -28,11 +28,12 @@ from backtest.kernels.requirement import (
 )
 from backtest.kernels.state import (
     CANCEL,
-    CLOCK,
     FEES,
     FILL,
     INSTANT,
     KNOWN,
+    LIVE,
+    MONEY_MOVED,
     NEVER,
     NEXT_ACTION,
     REST,
@@ -172,10 +173,10 @@ def _wanted_notional(world: Any, first: int, last: int) -> float:
 
 @compiled()
 def _reduces(world: Any, first: int, last: int) -> bool:
+    reduces = True
     for order in range(first, last):
-        if world.book.order_kind[order] != CLOSE:
-            return False
-    return True
+        reduces = reduces and world.book.order_kind[order] == CLOSE
+    return reduces
 
 
 @compiled()
@@ -212,6 +213,7 @@ def rest(world: Any, kernels: Any, order: int) -> None:
     if not refused:
         state.live[order] = 1
         state.live_count[account] += 1
+        state.counter[LIVE] += 1
         post = _money_to_post(world, kernels, order, order + 1, 0.0, True)
         refused = post < 0.0
         if refused:
@@ -231,6 +233,7 @@ def cancel(world: Any, order: int) -> None:
     if state.live[order] == 1:
         state.live[order] = 0
         state.live_count[world.book.order_account[order]] -= 1
+        state.counter[LIVE] -= 1
 
 
 @compiled()
@@ -250,6 +253,7 @@ def act(world: Any, kernels: Any) -> None:
     state, book = world.state, world.book
     action, row = state.counter[NEXT_ACTION], state.counter[ROW]
     while action < book.action_row.shape[0] and book.action_row[action] <= row:
+        state.counter[MONEY_MOVED] = 1
         kind, first = book.action_kind[action], book.action_first[action]
         if kind == TRADE:
             trade(world, kernels, first, book.action_last[action])

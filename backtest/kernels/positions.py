@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from backtest.cache import compiled
-from backtest.kernels.state import NEVER
+from backtest.kernels.state import GROSS_STALE, LIST_STALE, NEVER
 
 
 @compiled()
@@ -41,6 +41,8 @@ def add_contracts(
     """
     if real:
         state.anchor_ts[account] = NEVER
+        state.counter[LIST_STALE] = 1
+        state.counter[GROSS_STALE] = 1
     slot = find_slot(state, account, instrument)
     if slot < 0:
         slot = state.start[account] + state.count[account]

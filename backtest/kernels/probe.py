@@ -55,7 +55,7 @@ def probe_instants(
             side = 1.0 if state.quantity[probe] > 0.0 else -1.0
             state.quantity[probe] = side * PROBE_NOTIONAL_USD / market.notional_usd[i]
             state.who[probe] = probe
-        require(world, kernels, probes)
+        require(world, kernels, state.who, probes)
         for probe in range(probes):
             initial[row, probe] = world.ask.initial[probe] / PROBE_NOTIONAL_USD
             maintenance[row, probe] = world.ask.maintenance[probe] / PROBE_NOTIONAL_USD

@@ -14,7 +14,6 @@ from numba import types
 
 from backtest.cache import compiled
 from backtest.kernels.checks import check_all
-from backtest.kernels.collateral import count_coins
 from backtest.kernels.events import run_scheduled, schedule_recheck
 from backtest.kernels.execution import advance
 from backtest.kernels.market import (
@@ -34,7 +33,7 @@ from backtest.kernels.records import (
     LEDGER_SCALE,
     VAULT_LEVEL,
 )
-from backtest.kernels.state import DEFICIT, FUND, KNOWN, ROW, SHIFT, VAULT, WORLD
+from backtest.kernels.state import DEFICIT, FUND, ROW, SHIFT, VAULT, WORLD
 from backtest.kernels.types import KERNELS_TYPE
 from backtest.kernels.waterfall import waterfall
 

@@ -62,10 +62,10 @@ def run_kernels(
 
 
 @compiled()
-def _sum_legs(world: Any, kernels: Any, count: int) -> None:
+def _sum_legs(world: Any, kernels: Any, who: Any, count: int) -> None:
     """Margin the legs of the cross accounts among ``who[:count]`` one by one and add them up."""
     state, ask, scheme = world.state, world.ask, world.state.scheme
-    who, start, held = state.who, state.start, state.count
+    start, held = state.start, state.count
     legs = 0
     for k in range(count):
         account = who[k]
@@ -90,21 +90,21 @@ def _sum_legs(world: Any, kernels: Any, count: int) -> None:
 
 
 @compiled()
-def require(world: Any, kernels: Any, count: int) -> None:
-    """Fill ``ask.initial`` and ``ask.maintenance`` of the accounts ``state.who[:count]``."""
+def require(world: Any, kernels: Any, who: Any, count: int) -> None:
+    """Fill ``ask.initial`` and ``ask.maintenance`` of the accounts ``who[:count]``."""
     state, ask = world.state, world.ask
     holdings = Holdings(state.start, state.count, state.instrument, state.quantity)
     asked = Requirement(ask.initial, ask.maintenance, ask.worst_scenario)
-    run_kernels(world, kernels, holdings, state.who[:count], asked)
+    run_kernels(world, kernels, holdings, who[:count], asked)
     if state.counter[CROSSED] > 0:
-        _sum_legs(world, kernels, count)
+        _sum_legs(world, kernels, who, count)
 
 
 @compiled()
 def require_one(world: Any, kernels: Any, account: int) -> None:
     """Fill the requirement of one account; the spare one has the scheme it was given."""
     world.state.who[0] = account
-    require(world, kernels, 1)
+    require(world, kernels, world.state.who, 1)
 
 
 @compiled()

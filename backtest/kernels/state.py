@@ -51,8 +51,14 @@ ASSET_ROWS = 14
     ADL_LOGGED,
     KNOWN,  # 1 when the venue knows every price and the policy's parameters
     CROSSED,  # accounts whose legs are margined one by one
-) = range(15)
-COUNTERS = 15
+    LIVE,  # orders that rest
+    ACTIVE,  # accounts that hold positions, listed in `state.active`
+    LIST_STALE,  # 1 when positions changed since they were listed
+    GROSS_STALE,  # 1 when positions changed since contracts were added up
+    MONEY_MOVED,  # 1 when money may have moved since it was counted
+    SAME_VIEW,  # 1 when the venue sees the market as it is
+) = range(21)
+COUNTERS = 21
 # Places in `state.level`.
 HEALTH, CLIENT_FUNDS = range(2)
 LEVELS = 2
@@ -93,7 +99,8 @@ TAPE = BlockType(
 TIMELINE = BlockType(
     "Timeline",
     _fields(
-        "at_ms:I1 row:I1 opens_row:I1 seen_row:I2 seen_snapshot:I1 policy_row:I1 enforce:I2 check:I1"
+        "at_ms:I1 row:I1 opens_row:I1 seen_row:I2 seen_snapshot:I1 policy_row:I1 enforce:I2 "
+        "check:I1"
     ),
 )
 """The instants; see `backtest.timeline.Timeline`."""
@@ -130,6 +137,7 @@ STATE = BlockType(
     _fields(
         # Money: row N of cash is a spare account to try an order on.
         "scheme:i1 cash:f2 wallet:f1 wallet_currency:I1 outside:f1 flow:f1 opening:f1 purse:f1 "
+        "counted:f2 "
         # Positions in slots: account a holds start[a] .. start[a] + count[a].
         "start:i1 count:i1 instrument:i1 quantity:f1 entry:f1 holders:i1 gross:f1 "
         # Calls, payments and liquidations in progress; NEVER where there is none.

@@ -16,6 +16,7 @@ from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.state import (
     INSTANT,
     ROW,
+    SAME_VIEW,
     SEEN_SHIFT,
     STAMP,
     TICK,
@@ -155,13 +156,18 @@ def price_seen(world: Any, i: int) -> None:
     snapshot = world.timeline.seen_snapshot[instant]
     forward, sigma = forward_of(tape, i, index, market.mark[a], snapshot)
     years = years_to_expiry(tape, i, now)
-    _, usd, notional, delta = contract_values(
-        tape.kind[i], tape.inverse[i] == 1, tape.is_call[i] == 1, tape.contract_size[i],
-        tape.strike[i], index, forward, sigma, years,
-    )  # fmt: skip
-    market.value_usd[i] = usd
-    market.notional_usd[i] = notional
-    market.delta_usd[i] = delta
+    if state.counter[SAME_VIEW] == 1 and state.priced[i] == state.counter[STAMP]:
+        market.value_usd[i] = state.value_usd[i]
+        market.notional_usd[i] = state.notional_usd[i]
+        market.delta_usd[i] = state.delta_usd[i]
+    else:
+        _, usd, notional, delta = contract_values(
+            tape.kind[i], tape.inverse[i] == 1, tape.is_call[i] == 1, tape.contract_size[i],
+            tape.strike[i], index, forward, sigma, years,
+        )  # fmt: skip
+        market.value_usd[i] = usd
+        market.notional_usd[i] = notional
+        market.delta_usd[i] = delta
     market.forward[i] = forward
     market.sigma[i] = sigma
     market.years[i] = years
