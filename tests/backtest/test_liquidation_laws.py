@@ -67,6 +67,8 @@ def test_steps_stop_at_the_first_that_restores(
     smaller = [k * step for k in range(1, int(share / step + 0.5))]
     restores = [maintenance * (1.0 - s) * target <= equity - s * penalty for s in smaller]
     assert equity <= 0.0 or not any(restores)
+    if share < 1.0:
+        assert target * maintenance * (1.0 - share) <= (equity - share * penalty) * (1.0 + 1e-12)
 
 
 def test_equal_steps_close_equal_parts_of_the_first_portfolio() -> None:
