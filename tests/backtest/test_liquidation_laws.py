@@ -106,6 +106,11 @@ def test_the_proportional_share_grows_with_what_is_missing(
     assert proportional_share(maintenance, maintenance, gain, cap, 0.01) == 0.01
 
 
+def test_twice_the_missing_quarter_is_a_half() -> None:
+    assert proportional_share(75.0, 100.0, 2.0, 0.9, 0.01) == 0.5
+    assert proportional_share(75.0, 0.0, 2.0, 0.9, 0.01) == 0.9
+
+
 def test_closing_that_costs_what_it_releases_never_restores() -> None:
     assert quantity_to_restore(10.0, 0.05, 0.05) == math.inf
     assert share_to_target(50.0, 100.0, 1.0, 100.0, 0.1) == 1.0
