@@ -43,6 +43,9 @@ def test_a_partial_liquidation_restores_the_target_or_closes_everything(
     assume(equity < maintenance)
     share = share_to_target(equity, maintenance, target, penalty, least)
     assert least <= share <= 1.0
+    if share == 1.0 > least:
+        # Only where the penalty would eat up what is left is everything closed.
+        assert equity <= penalty + 1e-9 * target * maintenance
     if share < 1.0:
         after = equity - share * penalty
         wanted = target * maintenance * (1.0 - share)
