@@ -126,6 +126,11 @@ def test_a_venue_disposes_of_what_it_took_over_as_vega_specifies() -> None:
         trades.append(disposal_size(held, 0.5, 50.0, 10_000.0, 0.01, 1.0))
         held -= trades[-1]
     assert trades == [100.0, 90.0, 45.0, 45.0]
+    # To the nearest lot, the book's share rounded up; without lots as it comes.
+    assert disposal_size(275.0, 0.5, 50.0, 1e4, 1.0, 10.0) == 140.0
+    assert disposal_size(275.0, 0.5, 50.0, 1e3, 0.011, 10.0) == 20.0
+    assert disposal_size(275.0, 0.5, 50.0, 1e3, 0.011, 0.0) == 11.0
+    assert disposal_size(3.0, 0.01, 0.0, 1e3, 1.0, 10.0) == 3.0
 
 
 @settings(deadline=None)
