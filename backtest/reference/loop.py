@@ -65,14 +65,13 @@ def run_scheduled(world: World, last_ms: int, *, everybody_follows: bool = False
         if event.kind == RECHECK and everybody_follows:
             continue
         advance(world, event.at_ms)
-        account = world.accounts[event.account]
         if event.kind == DEPOSIT:
-            arrive_deposit(world, account)
+            arrive_deposit(world, world.accounts[event.account])
             continue
         if event.kind == DEADLINE:
-            enforce_call(world, account)
+            enforce_call(world, world.accounts[event.account])
         elif event.kind == STEP:
-            go_on(world, account)
+            go_on(world, world.accounts[event.account])
         elif world.known:
             see_shift(world)
             check_all(world)

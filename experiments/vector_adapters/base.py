@@ -78,26 +78,26 @@ def answer(registry: Registry, name: str, engine: str, inputs: Any, *context: An
     Raises
     ------
     NotCoveredError
-        If nothing answers this rule, or nothing answers inputs of this shape, or a law has no
-        answer to them.
+        If nothing answers this rule, or nothing answers inputs of this shape (the text names
+        the first field in which they differ from the nearest), or a law has no answer to them.
     """
     adapters = registry.get((name, engine))
     if adapters is None:
         raise NotCoveredError(f"no model of {engine + ' at ' if engine else ''}{name}")
     # Read as JSON, where a strict model still takes a list for a pair and 1 for 1.0.
     text = json.dumps(inputs)
-    reasons = []
+    reasons: list[tuple[int, str]] = []
     for shape, function in adapters:
         try:
             given = shape.model_validate_json(text)
         except ValidationError as error:
-            reasons.append(_first_reason(error.errors()))
+            reasons.append((error.error_count(), _first_reason(error.errors())))
             continue
         try:
             return function(given, *context)
-        except (ArithmeticError, LookupError) as error:
+        except (ArithmeticError, LookupError, ValueError) as error:
             raise NotCoveredError(f"the law has no answer to these inputs: {error}") from None
-    raise NotCoveredError(f"no model for inputs of this shape: {min(reasons, key=len)}")
+    raise NotCoveredError(f"no model for inputs of this shape: {min(reasons)[1]}")
 
 
 def _first_reason(errors: Iterable[Any]) -> str:

@@ -43,6 +43,9 @@ def test_a_partial_liquidation_restores_the_target_or_closes_everything(
     assume(equity < maintenance)
     share = share_to_target(equity, maintenance, target, penalty, least)
     assert least <= share <= 1.0
+    if share == 1.0 > least:
+        # Only where the penalty would eat up what is left is everything closed.
+        assert equity <= penalty + 1e-9 * target * maintenance
     if share < 1.0:
         after = equity - share * penalty
         wanted = target * maintenance * (1.0 - share)
@@ -67,6 +70,8 @@ def test_steps_stop_at_the_first_that_restores(
     smaller = [k * step for k in range(1, int(share / step + 0.5))]
     restores = [maintenance * (1.0 - s) * target <= equity - s * penalty for s in smaller]
     assert equity <= 0.0 or not any(restores)
+    if share < 1.0:
+        assert target * maintenance * (1.0 - share) <= (equity - share * penalty) * (1.0 + 1e-12)
 
 
 def test_equal_steps_close_equal_parts_of_the_first_portfolio() -> None:
@@ -104,6 +109,11 @@ def test_the_proportional_share_grows_with_what_is_missing(
     assert proportional_share(maintenance, maintenance, gain, cap, 0.01) == 0.01
 
 
+def test_twice_the_missing_quarter_is_a_half() -> None:
+    assert proportional_share(75.0, 100.0, 2.0, 0.9, 0.01) == 0.5
+    assert proportional_share(75.0, 0.0, 2.0, 0.9, 0.01) == 0.9
+
+
 def test_closing_that_costs_what_it_releases_never_restores() -> None:
     assert quantity_to_restore(10.0, 0.05, 0.05) == math.inf
     assert share_to_target(50.0, 100.0, 1.0, 100.0, 0.1) == 1.0
@@ -116,6 +126,11 @@ def test_a_venue_disposes_of_what_it_took_over_as_vega_specifies() -> None:
         trades.append(disposal_size(held, 0.5, 50.0, 10_000.0, 0.01, 1.0))
         held -= trades[-1]
     assert trades == [100.0, 90.0, 45.0, 45.0]
+    # To the nearest lot, the book's share rounded up; without lots as it comes.
+    assert disposal_size(275.0, 0.5, 50.0, 1e4, 1.0, 10.0) == 140.0
+    assert disposal_size(275.0, 0.5, 50.0, 1e3, 0.011, 10.0) == 20.0
+    assert disposal_size(275.0, 0.5, 50.0, 1e3, 0.011, 0.0) == 11.0
+    assert disposal_size(3.0, 0.01, 0.0, 1e3, 1.0, 10.0) == 3.0
 
 
 @settings(deadline=None)

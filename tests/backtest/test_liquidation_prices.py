@@ -16,7 +16,6 @@ from backtest.kernels.laws.liquidation_price import (
     below_least_collateral,
     bracket_deduction,
     bracket_liquidation_price,
-    bracket_maintenance,
     equity_at,
     fillable_price,
     isolated_liquidation_price,
@@ -74,13 +73,14 @@ def test_hyperliquids_own_price_is_reproduced() -> None:
 
 @settings(deadline=None)
 @given(notional=st.floats(0.0, 1e7))
-def test_bracketed_maintenance_charges_each_part_at_its_rate(notional: float) -> None:
+def test_a_deduction_charges_each_part_of_a_notional_at_its_own_rate(notional: float) -> None:
     uppers = [*ADA_LOWERS[1:], math.inf]
     parts = [
         max(min(notional, upper) - lower, 0.0) * rate
         for lower, upper, rate in zip(ADA_LOWERS, uppers, ADA_RATES, strict=True)
     ]
-    asked = bracket_maintenance(notional, ADA_LOWERS, ADA_RATES)
+    rate = ADA_RATES[max(np.searchsorted(ADA_LOWERS, notional) - 1, 0)]
+    asked = rate * notional - bracket_deduction(notional, ADA_LOWERS, ADA_RATES)
     assert asked == pytest.approx(sum(parts), rel=1e-9, abs=1e-6)
 
 

@@ -15,7 +15,6 @@ from backtest.kernels.laws.collateral import (
     peg_haircut,
     size_discount,
     size_premium,
-    treasury_haircut,
     wrong_way_haircut,
 )
 from backtest.kernels.laws.deleveraging import (
@@ -219,7 +218,6 @@ def test_a_coin_of_which_much_is_held_counts_for_its_limit(start: float, total: 
 
 
 def test_haircuts_of_a_coin_are_taken_only_where_it_is_at_risk() -> None:
-    assert treasury_haircut(0.25, 0.02, 0.5, 0.01) == pytest.approx(0.01)
     assert depth_haircut(4e6, 1e6, 0.01) == pytest.approx(0.02)
     assert depth_haircut(1.0, 0.0, 0.01) == 1.0
     assert wrong_way_haircut(-5.0, 10.0, 0.3) == 0.0

@@ -16,22 +16,6 @@ SIZE_DISCOUNT_CEILING = 1.1
 
 
 @formula
-def treasury_haircut(
-    duration_years: float, rate_shock: float, spread_duration_years: float, credit_spread: float
-) -> float:
-    """Loss of tokenised treasury collateral to a rise of rates and of the issuer's spread.
-
-    Parameters
-    ----------
-    duration_years, spread_duration_years
-        Sensitivities.
-    rate_shock, credit_spread
-        Fractions per year.
-    """
-    return duration_years * rate_shock + spread_duration_years * credit_spread
-
-
-@formula
 def depth_haircut(value_usd: float, depth_usd: float, at_depth: float) -> float:
     """Square-root cost of selling a balance: ``c sqrt(V / D)``; 1 without depth."""
     return at_depth * math.sqrt(value_usd / depth_usd) if depth_usd > 0.0 else 1.0

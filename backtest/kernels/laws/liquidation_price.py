@@ -61,16 +61,6 @@ def bracket_deduction(notional: float, lowers: np.ndarray, rates: np.ndarray) ->
 
 
 @formula
-def bracket_maintenance(notional: float, lowers: np.ndarray, rates: np.ndarray) -> float:
-    """Maintenance margin in marginal brackets; arguments as for `bracket_deduction`."""
-    rate = rates[0]
-    for b in range(1, lowers.shape[0]):
-        if notional > lowers[b]:
-            rate = rates[b]
-    return notional * rate - bracket_deduction(notional, lowers, rates)
-
-
-@formula
 def bracket_liquidation_price(
     balance: float, quantity: float, entry: float, rate: float, deduction: float
 ) -> float:
