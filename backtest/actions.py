@@ -68,6 +68,9 @@ def book_arrays(book: AccountBook, tape: MarketTape, path: Expanded, rows: slice
         return slice(first, last)
 
     orders, transfers = window(book.order_ts), window(book.transfer_ts)
+    if book.mode == "elastic":
+        # Whoever starts flat later still brings the coins that it had at first.
+        transfers = slice(0, transfers.stop)
     instrument = instruments[book.order_instrument[orders]]
     owner, account, first_of = _margin_accounts(book, book.order_account[orders], instrument)
     group = book.order_group[orders]
@@ -105,7 +108,11 @@ def book_arrays(book: AccountBook, tape: MarketTape, path: Expanded, rows: slice
         action_last=actions[3],
         resting_start=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         resting_order=resting.astype(np.int64),
-        transfer_row=close[np.searchsorted(tape.ts, book.transfer_ts[transfers], side="left")],
+        transfer_row=close[
+            np.maximum(
+                np.searchsorted(tape.ts, book.transfer_ts[transfers], side="left"), rows.start
+            )
+        ],
         transfer_account=first_of[sender],
         transfer_currency=np.where(
             currency == OWN_CURRENCY, book.collateral_currency[sender], currency

@@ -98,7 +98,7 @@ def use_hashed_cache() -> None:
         sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 
-def compiled(*signature: Any, **options: Any) -> Callable[[Any], Any]:
+def compiled(*signature: Any, entry: bool = False, **options: Any) -> Callable[[Any], Any]:
     """Compile a kernel of the ground floor that only kernels call, kept on disk.
 
     The event loop calls policies through function pointers and compiles none of them in, so
@@ -106,12 +106,14 @@ def compiled(*signature: Any, **options: Any) -> Callable[[Any], Any]:
     Arithmetic is strict IEEE (``error_model="numpy"`` lets divisions be vectorised; contraction
     stays off), so that a kernel and its plain-Python form give the same bits.
 
-    Without a signature the function gets no entry for Python, and without numba's run-time no
-    array is counted as it is handed on: unpacking and counting the loop's hundred arrays took
-    two thirds of its compilation. A kernel therefore allocates nothing, and assigns no slice to
-    a slice, because that may need a copy.
+    Only an ``entry`` may be called from Python; calling another one from there ends the process.
+    Without numba's run-time no array is counted as it is handed on. Unpacking and counting the
+    loop's hundred arrays took two thirds of its compilation. A kernel therefore allocates
+    nothing, and assigns no slice to a slice, because that may need a copy.
+
+    A signature is given to what is called with constants: numba would compile it anew for each.
     """
-    return _compile(signature, {"no_cpython_wrapper": not signature, **options})
+    return _compile(signature, {"no_cpython_wrapper": not entry, **options})
 
 
 def formula(function: Any) -> Any:

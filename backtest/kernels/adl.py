@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from backtest.cache import compiled
 from backtest.kernels.aftermath import cancel_orders, end_liquidation
 from backtest.kernels.laws.deleveraging import (
@@ -18,7 +20,7 @@ from backtest.kernels.laws.deleveraging import (
 from backtest.kernels.money import charge, close_out, pay_for_contracts
 from backtest.kernels.positions import add_contracts
 from backtest.kernels.records import ADL_ACCOUNTS, ADL_USD, IN_ADL
-from backtest.kernels.state import ADL_LOGGED, CLOCK, DEFICIT, NEVER, ROW
+from backtest.kernels.state import ADL_LOGGED, CLOCK, DEFICIT, NEVER, ROW, WORLD
 from backtest.kernels.valuation import (
     equity_now,
     exposure_usd,
@@ -28,7 +30,7 @@ from backtest.kernels.valuation import (
 from backtest.rules.waterfall import ADL_QUEUE
 
 
-@compiled()
+@compiled(types.float64(WORLD, types.int64, types.int64))
 def unrealised_gain(world: Any, account: int, asset: int) -> float:
     """Return the unrealised profit of an account's legs in an asset (-1 for all), USD."""
     state, tape = world.state, world.tape
@@ -124,7 +126,8 @@ def _take_from_winner(world: Any, account: int, asset: int, taken: float) -> Non
             add_contracts(state, account, i, quantity, state.unit[i], True)
     if state.count[account] == 0:
         state.call_ts[account] = NEVER
-        end_liquidation(state, account)
+        if state.queued[account] == 0:
+            end_liquidation(state, account)
         cancel_orders(world, account)
         # Rounding may leave a flat account a hair below nothing; that is no new deficit to share.
         close_out(world, account)

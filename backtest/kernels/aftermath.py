@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from backtest.cache import compiled
 from backtest.instruments import OPTION
 from backtest.kernels.keepers import keeper_time
@@ -30,6 +32,7 @@ from backtest.kernels.state import (
     OWED_BY_LONGS,
     OWED_BY_SHORTS,
     ROW,
+    WORLD,
 )
 from backtest.kernels.valuation import equity_now
 
@@ -54,7 +57,7 @@ def cancel_orders(world: Any, account: int) -> None:
     state.live_count[account] = 0
 
 
-@compiled()
+@compiled(types.void(WORLD, types.int64, types.float64, types.float64))
 def owe(world: Any, instrument: int, held: float, shortfall: float) -> None:
     """Book a shortfall to the asset of the last position, and to its side: puts are short."""
     if shortfall > 0.0:
@@ -75,7 +78,7 @@ def main_asset(state: Any) -> tuple[int, float]:
     return largest, 1.0 if net[largest] >= 0.0 else -1.0
 
 
-@compiled()
+@compiled(types.void(WORLD, types.int64, types.int64, *[types.float64] * 8))
 def log_step(
     world: Any,
     account: int,
@@ -168,7 +171,7 @@ def settle_step(world: Any, account: int) -> float:
     return 0.0
 
 
-@compiled()
+@compiled(types.void(WORLD, types.int64, types.int64))
 def decline(world: Any, account: int, again_ms: int) -> None:
     """Nobody works at a loss; the account is looked at again later."""
     state = world.state

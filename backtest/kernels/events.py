@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from backtest.cache import compiled
 from backtest.kernels.aftermath import end_liquidation
 from backtest.kernels.checks import check_all
@@ -20,9 +22,18 @@ from backtest.kernels.liquidation import (
 from backtest.kernels.margin_calls import call_is_overdue
 from backtest.kernels.market import see_shift
 from backtest.kernels.money import deposit
-from backtest.kernels.queue import DEADLINE, DEPOSIT, RECHECK, STEP, schedule, take_next
+from backtest.kernels.queue import (
+    DEADLINE,
+    DEPOSIT,
+    RECHECK,
+    STEP,
+    is_scheduled,
+    schedule,
+    take_next,
+)
 from backtest.kernels.requirement import require_one
-from backtest.kernels.state import CLOCK, EVENTS, KNOWN, MONEY_MOVED, NEVER, PUSHED, ROW
+from backtest.kernels.state import CLOCK, EVENTS, KNOWN, MONEY_MOVED, NEVER, PUSHED, ROW, WORLD
+from backtest.kernels.types import KERNELS_TYPE
 from backtest.kernels.valuation import rate_now
 from backtest.kernels.waterfall import waterfall
 from backtest.rules.liquidation import STEP as STEP_MODE
@@ -94,9 +105,12 @@ def _take_step(world: Any, kernels: Any, account: int) -> None:
 
 @compiled()
 def schedule_recheck(world: Any) -> None:
-    """Have everybody checked again soon if what was executed moves a price."""
+    """Have everybody checked again soon if what was executed moves a price.
+
+    A check that is already due is not put off: it will see this move as well.
+    """
     state, venue, depth = world.state, world.venue, world.tape.depth_usd
-    if venue.feedback_on == 0.0:
+    if venue.feedback_on == 0.0 or is_scheduled(state, RECHECK, 0):
         return
     row, law = state.counter[ROW], int(venue.impact_law)
     for a in range(depth.shape[1]):
@@ -109,7 +123,7 @@ def schedule_recheck(world: Any) -> None:
                 return
 
 
-@compiled()
+@compiled(types.void(WORLD, KERNELS_TYPE, types.int64, types.boolean))
 def run_scheduled(world: Any, kernels: Any, until_ms: int, check_follows: bool) -> None:
     """Run every event due up to an instant, in order.
 

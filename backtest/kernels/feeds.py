@@ -15,7 +15,8 @@ _FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
 @compiled(
     types.void(
         _INTEGERS, _PRICES, _FLAGS, types.int64, types.float64, types.Array(types.int64, 2, "C")
-    )
+    ),
+    entry=True,
 )
 def mark_posts(
     ts: np.ndarray,
@@ -51,7 +52,7 @@ def mark_posts(
             posted[row, asset] = last
 
 
-@compiled(types.void(_INTEGERS, _FLAGS, types.int64, types.Array(types.int64, 1, "C")))
+@compiled(types.void(_INTEGERS, _FLAGS, types.int64, types.Array(types.int64, 1, "C")), entry=True)
 def space_checks(at_ms: np.ndarray, urgent: np.ndarray, every_ms: int, check: np.ndarray) -> None:
     """Take those checks back that come sooner than ``every_ms`` after the last one.
 

@@ -10,9 +10,7 @@ from backtest.kernels.queue import DEADLINE, DEPOSIT, schedule
 from backtest.kernels.records import MARGIN_CALLS
 from backtest.kernels.state import CLOCK, DEFICIT, FUND, HEALTH, NEVER, ROW, VAULT
 from backtest.kernels.valuation import rate_seen
-
-DEFICIT_DUST_USD = 1e-9
-"""A deficit smaller than this is what rounding leaves."""
+from backtest.rules.waterfall import DUST_USD
 
 
 @compiled()
@@ -41,7 +39,7 @@ def release_excess(world: Any, account: int, equity: float, initial: float) -> N
     In a run on the venue the target sinks towards the bare initial margin as fund and vault do.
     """
     state, book = world.state, world.book
-    if world.venue.gated_by_deficit != 0.0 and state.purse[DEFICIT] < -DEFICIT_DUST_USD:
+    if world.venue.gated_by_deficit != 0.0 and state.purse[DEFICIT] < -DUST_USD:
         return
     stays = run_factor(world, account)
     buffer = 1.0 + (book.buffer[account] - 1.0) * stays if stays < 1.0 else book.buffer[account]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from backtest.cache import compiled
 from backtest.kernels.laws.deleveraging import withdrawal_haircut
 from backtest.kernels.records import (
@@ -31,12 +33,13 @@ from backtest.kernels.state import (
     MONEY_MOVED,
     PURSES,
     ROW,
+    WORLD,
 )
 from backtest.kernels.valuation import equity_now, rate_now, settlement_currency
 from backtest.rules.waterfall import BY_WITHDRAWAL
 
 
-@compiled()
+@compiled(types.void(WORLD, types.int64, types.float64, types.int64))
 def charge(world: Any, account: int, amount_usd: float, column: int) -> None:
     """Take US dollars from an account, out of its collateral currency, at the index.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
 
 from backtest.book import CLOSE
 from backtest.cache import compiled
@@ -39,7 +40,9 @@ from backtest.kernels.state import (
     REST,
     ROW,
     TRADE,
+    WORLD,
 )
+from backtest.kernels.types import KERNELS_TYPE
 from backtest.kernels.valuation import (
     exposure_usd,
     price_now,
@@ -100,7 +103,9 @@ def _group_fee(world: Any, first: int, last: int, rate: float) -> float:
     return total
 
 
-@compiled()
+@compiled(
+    types.float64(WORLD, KERNELS_TYPE, types.int64, types.int64, types.float64, types.boolean)
+)
 def _money_to_post(
     world: Any, kernels: Any, first: int, last: int, fee: float, resting: bool
 ) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from backtest.cache import compiled
-from backtest.kernels.state import GROSS_STALE, LIST_STALE, NEVER
+from backtest.kernels.state import GROSS_STALE, LIST_STALE, NEVER, STATE
 
 
 @compiled()
@@ -31,7 +33,7 @@ def entry_after(held: float, entry: float, quantity: float, unit: float) -> floa
     return entry
 
 
-@compiled()
+@compiled(types.void(STATE, types.int64, types.int64, types.float64, types.float64, types.boolean))
 def add_contracts(
     state: Any, account: int, instrument: int, quantity: float, unit: float, real: bool
 ) -> None:

@@ -20,6 +20,7 @@ _PATH = types.Array(types.float64, 2, "C")
 
 @compiled(
     types.void(WORLD, KERNELS_TYPE, _PATH, _PATH, types.int64, types.int64),
+    entry=True,
     nogil=True,
 )
 def probe_instants(

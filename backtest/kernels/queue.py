@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from backtest.cache import compiled
-from backtest.kernels.state import EVENTS, SEQUENCE
+from backtest.kernels.state import EVENTS, SEQUENCE, STATE
 
 DEPOSIT, DEADLINE, STEP, RECHECK = range(4)
 KINDS = 3
@@ -42,7 +44,7 @@ def _rise(state: Any, place: int) -> None:
     where[event] = place
 
 
-@compiled()
+@compiled(types.void(STATE, types.int64))
 def _sink(state: Any, place: int) -> None:
     accounts = state.deposit_ts.shape[0]
     heap, where = state.event_heap, state.event_place
@@ -63,7 +65,7 @@ def _sink(state: Any, place: int) -> None:
     where[event] = place
 
 
-@compiled()
+@compiled(types.void(STATE, types.int64, types.int64, types.int64))
 def schedule(state: Any, kind: int, account: int, time_ms: int) -> None:
     """Schedule an event of an account, or move it to another time."""
     event = kind * state.deposit_ts.shape[0] + account
@@ -80,6 +82,12 @@ def schedule(state: Any, kind: int, account: int, time_ms: int) -> None:
     else:
         _rise(state, place)
         _sink(state, state.event_place[event])
+
+
+@compiled()
+def is_scheduled(state: Any, kind: int, account: int) -> bool:
+    """Return whether an event of an account is in the queue."""
+    return state.event_place[kind * state.deposit_ts.shape[0] + account] >= 0
 
 
 @compiled()

@@ -55,7 +55,7 @@ def _record(world: Any) -> None:
         series[row, LEDGER_SCALE] = gross
 
 
-@compiled(types.void(WORLD, KERNELS_TYPE, types.int64, types.int64), nogil=True)
+@compiled(types.void(WORLD, KERNELS_TYPE, types.int64, types.int64), entry=True, nogil=True)
 def replay_instants(world: Any, kernels: Any, first: int, last: int) -> None:
     """Replay the instants ``first .. last``, changing ``world.state`` and ``world.records``.
 

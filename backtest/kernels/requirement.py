@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from backtest.book import CLOSE
 from backtest.cache import compiled
 from backtest.kernels.positions import add_contracts, find_slot
-from backtest.kernels.state import CLOCK, CROSSED
+from backtest.kernels.state import CLOCK, CROSSED, WORLD
 from backtest.kernels.types import (
+    KERNELS_TYPE,
     Holdings,
     KernelInput,
     Market,
@@ -89,7 +92,7 @@ def _sum_legs(world: Any, kernels: Any, who: Any, count: int) -> None:
             ask.worst_scenario[account] = -1
 
 
-@compiled()
+@compiled(types.void(WORLD, KERNELS_TYPE, types.Array(types.int64, 1, "C"), types.int64))
 def require(world: Any, kernels: Any, who: Any, count: int) -> None:
     """Fill ``ask.initial`` and ``ask.maintenance`` of the accounts ``who[:count]``."""
     state, ask = world.state, world.ask
@@ -166,7 +169,7 @@ def _initial_with_orders(
     return world.ask.initial[trial]
 
 
-@compiled()
+@compiled(types.float64(WORLD, KERNELS_TYPE, types.int64, types.float64, types.int64, types.int64))
 def include_orders(
     world: Any, kernels: Any, account: int, initial: float, first: int, last: int
 ) -> float:

@@ -115,10 +115,13 @@ def forward_of(
 
 @compiled(forceinline=True)
 def years_to_expiry(tape: Any, instrument: int, now_ms: int) -> float:
-    """Return years to expiry; 0 for a perpetual, which has none."""
+    """Return years to expiry; 0 for a perpetual, which has none, and for what has expired.
+
+    A contract outlives its expiry until the next market row settles it.
+    """
     if tape.kind[instrument] == PERPETUAL:
         return 0.0
-    return (tape.expiry_ms[instrument] - now_ms) / _MS_PER_YEAR
+    return max(float(tape.expiry_ms[instrument] - now_ms), 0.0) / _MS_PER_YEAR
 
 
 @compiled()

@@ -27,7 +27,7 @@ from backtest.kernels.state import (
     ROW,
 )
 from backtest.kernels.valuation import equity_now
-from backtest.rules.waterfall import BY_FUNDING, BY_PROFIT, BY_WITHDRAWAL, NO_ADL
+from backtest.rules.waterfall import BY_FUNDING, BY_PROFIT, BY_WITHDRAWAL, DUST_USD, NO_ADL
 
 
 @compiled()
@@ -123,9 +123,9 @@ def waterfall(world: Any) -> None:
     for a in range(assets.shape[1]):
         for side in range(2):
             owed = assets[OWED_BY_LONGS + side, a]
-            if owed <= 0.0:
-                continue
             assets[OWED_BY_LONGS + side, a] = 0.0
+            if owed <= DUST_USD:
+                continue
             cap_left = venue.market_cap_usd[a] - assets[DRAWN, a]
             paid = fund_payment(purse[FUND], owed, cap_left)
             purse[FUND] -= paid

@@ -61,7 +61,7 @@ def set_shift(world: World) -> None:
 def call_recheck(world: World) -> None:
     """Have everybody checked soon, if what was liquidated at this instant moves a price."""
     venue = world.venue
-    if venue.feedback_on:
+    if venue.feedback_on and not world.schedule.holds(RECHECK):
         largest = max(abs(push_of(world, a)) for a in range(world.assets))
         if largest >= venue.feedback_least_move:
             world.schedule.push(world.clock + int(venue.feedback_delay_ms), RECHECK)

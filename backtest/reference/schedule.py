@@ -41,9 +41,14 @@ class Schedule:
         """Take the next event, if it is due at or before an instant."""
         while self._events and self._events[0].at_ms <= last_ms:
             event = heapq.heappop(self._events)
-            if self._last[event.kind, event.account] is event:
+            if self._last.get((event.kind, event.account)) is event:
+                del self._last[event.kind, event.account]
                 return event
         return None
+
+    def holds(self, kind: int, account: int = NOBODY) -> bool:
+        """Whether an event of a kind is still to happen."""
+        return (kind, account) in self._last
 
 
 class Keepers:

@@ -12,6 +12,7 @@ from backtest.rules.waterfall import (
     BY_FUNDING,
     BY_PROFIT,
     BY_WITHDRAWAL,
+    DUST_USD,
     NO_ADL,
 )
 
@@ -27,7 +28,7 @@ def waterfall(world: World) -> None:
     for asset in range(world.assets):
         for side in (0, 1):
             owed, world.owed[asset][side] = world.owed[asset][side], 0.0
-            if owed > 0.0:
+            if owed > DUST_USD:
                 cover(world, asset, side, owed)
     world.client_funds = 0.0
     if world.venue.socialised_by == BY_WITHDRAWAL and world.deficit < 0.0:

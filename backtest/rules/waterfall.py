@@ -9,6 +9,8 @@ from pydantic import Field
 from backtest.rules.base import Rules
 from backtest.units import Fraction, Usd
 
+DUST_USD = 1e-9
+"""A deficit smaller than this is what rounding leaves, and nobody is asked to cover it."""
 NO_ADL, ADL_QUEUE, ADL_PRO_RATA = range(3)
 ADL_MODES = ("none", "queue", "pro_rata")
 BY_EQUITY, BY_PROFIT, BY_FUNDING, BY_WITHDRAWAL = range(4)

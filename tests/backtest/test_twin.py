@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from backtest.kernels.records import ADL_NAMES, LIQUIDATION_NAMES, SERIES_NAMES
 from backtest.reference import replay_reference
 from backtest.replay import run_loop
+from backtest.seeds import stream
+from backtest.units import MS_PER_DAY
 from strategies.kernels.concentration import concentration
 from strategies.kernels.linear_rate import linear_rate, linear_rate_constants
 from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
 from tests.backtest.cases import GROSS, LayeredPolicy, gross_policy, random_book
 from tests.backtest.venues import venues
-from tests.tapes import make_tape
+from tests.tapes import START_MS, make_tape
 
-EXAMPLES = int(os.environ.get("REMARGIN_TWIN_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("REMARGIN_TWIN_EXAMPLES", "2000"))
 
 SCENARIOS = [
     *[(move, vol, 1.0) for move in (-1.0, -0.5, 0.0, 0.5, 1.0) for vol in (-1, 0, 1)],
@@ -38,6 +40,8 @@ tapes = st.builds(
     latency_ms=st.sampled_from([0, 60_000, 7_200_000]),
     volatility=st.sampled_from([0.1, 0.7, 4.0]),
     jump_share=st.sampled_from([0.0, 0.2]),
+    interval_ms=st.sampled_from([900_000, 3_600_000, 5_000_000, 14_400_000]),
+    start_ms=st.sampled_from([START_MS, START_MS + 3 * MS_PER_DAY]),
 )
 
 
@@ -60,7 +64,15 @@ def _policy(name: str, rate: float, assets: int) -> LayeredPolicy:
 @st.composite
 def markets(draw):
     tape = draw(tapes)
-    return replace(tape, intrabar="high_low") if draw(st.booleans()) else tape
+    chance = stream(draw(st.integers(0, 99)), "holes")
+    depth, iv = tape.depth_usd.copy(), tape.iv.copy()
+    if draw(st.booleans()):
+        depth[chance.random(depth.shape) < 0.3] = 0.0
+    if draw(st.booleans()):
+        for column, late in enumerate(chance.integers(0, 3, iv.shape[1])):
+            iv[:late, column] = np.nan
+    intrabar = draw(st.sampled_from(["close", "high_low"]))
+    return replace(tape, depth_usd=depth, iv=iv, intrabar=intrabar)
 
 
 @settings(

@@ -16,12 +16,14 @@ def _outages(*, hours: int) -> st.SearchStrategy[Any]:
     """Draw up to two windows within the first days of a test tape."""
     starts = st.lists(st.integers(0, hours), max_size=2, unique=True).map(sorted)
     return starts.map(
-        lambda found: [
-            [START_MS + HOUR * h, START_MS + HOUR * h + HOUR // 2 * (1 + k)]
-            for k, h in enumerate(found)
-        ]
-        if len(found) < 2 or found[1] > found[0] + 1
-        else []
+        lambda found: (
+            [
+                [START_MS + HOUR * h, START_MS + HOUR * h + HOUR // 2 * (1 + k)]
+                for k, h in enumerate(found)
+            ]
+            if len(found) < 2 or found[1] > found[0] + 1
+            else []
+        )
     )
 
 
@@ -45,7 +47,10 @@ checks = st.fixed_dictionaries(
     optional={
         "mode": st.sampled_from(["full", "trigger"]),
         "trigger": st.fixed_dictionaries(
-            {"level": st.sampled_from([0.5, 1.1, 3.0]), "refresh": st.sampled_from(["0s", "1h", "9h"])}
+            {
+                "level": st.sampled_from([0.5, 1.1, 3.0]),
+                "refresh": st.sampled_from(["0s", "1h", "9h"]),
+            }
         ),
         "every": st.sampled_from(["30min", "3h"]),
         "near_expiry": st.sampled_from(["6h"]),
