@@ -55,7 +55,7 @@ def test_a_generated_book_is_elastic_and_called_synthetic(desk: AccountBook) -> 
     assert "preset options-desk with seed 5" in desk.origin
 
 
-CONTRADICTED = {"cross-margin-dex": {"leverage, median", "notional below 3x"}}
+CONTRADICTED = {"cross-margin-dex": {"leverage, median"}}
 """What was published of one venue and what was said of all do not go together."""
 
 
