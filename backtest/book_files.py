@@ -268,17 +268,25 @@ def load_book(path: str | Path, header: BookHeader | None = None) -> AccountBook
         raise BookError(text if text.startswith(str(folder)) else f"{folder}: {text}") from None
 
 
-def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Path:
+def save_book(
+    book: AccountBook,
+    folder: str | Path,
+    *,
+    csv: bool = False,
+    names: Sequence[str] | None = None,
+) -> Path:
     """Write a book as a folder that `load_book` reads back with the same digest.
 
     Parameters
     ----------
     book
-        What to write; accounts are named by their row.
+        What to write.
     folder
         Made where it does not exist. A book that is already there is not overwritten.
     csv
         Write CSV instead of Parquet.
+    names
+        Names of the accounts, each once; their rows where not given.
 
     Returns
     -------
@@ -291,11 +299,12 @@ def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Pa
         If the folder holds files already.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BookError(f"{folder}: exists and is not an empty folder; choose another name.")
+    refuse_existing(folder)
+    ids = np.arange(len(book)) if names is None else np.array(names)
+    if len(np.unique(ids)) != len(book) or len(ids) != len(book):
+        raise BookError(f"{folder}: {len(ids)} names for {len(book)} accounts; each needs its own.")
     folder.mkdir(parents=True, exist_ok=True)
     currencies = np.array(["USD", *book.assets])
-    ids = np.arange(len(book))
     tables: dict[Table, dict[str, np.ndarray]] = {
         "accounts": {
             "account": ids,
@@ -311,7 +320,7 @@ def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Pa
         },
         "orders": {
             "ts_ms": book.order_ts,
-            "account": book.order_account,
+            "account": ids[book.order_account],
             "instrument": np.array(book.symbols)[book.order_instrument],
             "quantity": book.order_quantity,
             "kind": np.array(list(_KINDS))[book.order_kind],
@@ -323,7 +332,7 @@ def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Pa
     if len(book.transfer_ts):
         tables["transfers"] = {
             "ts_ms": book.transfer_ts,
-            "account": book.transfer_account,
+            "account": ids[book.transfer_account],
             "amount": book.transfer_amount,
             # Index -1, the account's own, is the last of the names.
             "currency": np.append(currencies, _OWN)[book.transfer_currency],
@@ -341,6 +350,18 @@ def save_book(book: AccountBook, folder: str | Path, *, csv: bool = False) -> Pa
     text = json.dumps(header.model_dump(exclude={"columns"}), indent=2)
     (folder / "book.json").write_text(text + "\n", encoding="utf-8")
     return folder
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuse to save over anything; asked before a long pull, too.
+
+    Raises
+    ------
+    BookError
+        If the folder is not empty, or a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BookError(f"{folder}: exists and is not an empty folder; choose another name.")
 
 
 def _read_header(folder: Path) -> BookHeader:

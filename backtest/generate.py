@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.book import CLOSE, OPEN, AccountBook
+from backtest.book import AccountBook
 from backtest.errors import BookError
 from backtest.generator.choice import choose_strategies
 from backtest.generator.fit import BookFit, FitRow, describe_book
@@ -24,12 +24,8 @@ from backtest.generator.flow import (
     pair_sides,
     preferred_sides,
 )
-from backtest.generator.options import (
-    LEGS,
-    OPTION_LEG_SHARE,
-    PERPETUAL_ONLY,
-    STRATEGIES,
-)
+from backtest.generator.options import OPTION_LEG_SHARE, PERPETUAL_ONLY
+from backtest.generator.orders import LEG_COUNTS, SIDES, Orders, write_orders
 from backtest.generator.population import Population, draw_population
 from backtest.generator.spec import BookSpec, preset_names
 from backtest.generator.traits import draw_coin_part, draw_flight, draw_limits, draw_schemes
@@ -51,12 +47,6 @@ __all__ = [
 
 _RATE_PASSES = 4
 _RATE_TOLERANCE = 0.02
-_SIDE = np.array(
-    [[leg.side for leg in legs] + [0] * (LEGS - len(legs)) for legs in STRATEGIES.values()],
-    dtype=np.float64,
-)
-"""Side of each leg; where a strategy has a perpetual, it is the first."""
-_COUNT = np.array([len(legs) for legs in STRATEGIES.values()])
 
 
 @dataclass(frozen=True)
@@ -67,22 +57,6 @@ class _Accounts:
     segment: np.ndarray
     home: np.ndarray
     activity: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Orders:
-    """Columns of the book's orders, in order of time, group and leg."""
-
-    ts: np.ndarray
-    account: np.ndarray
-    instrument: np.ndarray
-    quantity: np.ndarray
-    kind: np.ndarray
-    group: np.ndarray
-    limit: np.ndarray
-    until_ms: np.ndarray
-    capped: int
-    openings: int
 
 
 def generate_book(spec: BookSpec, tape: MarketTape, seed: int = 0) -> AccountBook:
@@ -171,7 +145,7 @@ def _draw_orders(
     accounts: _Accounts,
     cycle_ms: np.ndarray,
     root: int,
-) -> _Orders:
+) -> Orders:
     segments = list(spec.segments.values())
     episodes = draw_episodes(spec, tape, cycle_ms, stream(root, "book", "episodes"))
     draws = stream(root, "book", "flow")
@@ -181,6 +155,7 @@ def _draw_orders(
     asset = choose_assets(tradable, episodes, accounts.home, draws)
     nominal = _nominals(spec, accounts, episodes, draws)
     price = tape.index[episodes.row, asset]
+    most_plain, most = _takeable(spec, tape, accounts, tradable[episodes.row], asset)
     # A coin account's wallet is worth what the coin is worth.
     growth = price / tape.index[0, asset]
     wanted = nominal * np.where(accounts.home[episodes.account] >= 0, growth, 1.0)
@@ -193,19 +168,26 @@ def _draw_orders(
     perpetual = perpetuals[asset, in_coin]
     perpetual = np.where(perpetual >= 0, perpetual, perpetuals[asset, 1 - in_coin])
     legs, strategy, expiry_ms, held = choose_strategies(
-        spec, tape, episodes, segment, asset, in_coin, nominal, perpetual, root
+        spec,
+        tape,
+        episodes,
+        segment,
+        asset,
+        in_coin,
+        np.minimum(nominal, most_plain),
+        np.minimum(nominal, most),
+        perpetual,
+        root,
     )
-    if spec.largest_interest is not None:
-        plain = strategy == PERPETUAL_ONLY
-        interest = _expected_interest(spec, tape, accounts, tradable[episodes.row], asset, plain)
-        notional = np.minimum(notional, spec.largest_interest * interest * growth)
-    coins = notional / _COUNT[strategy] / price
+    most = np.where(strategy == PERPETUAL_ONLY, most_plain, most)
+    notional = np.minimum(notional, most * growth)
+    coins = notional / LEG_COUNTS[strategy] / price
     has_perpetual = OPTION_LEG_SHARE[strategy] < 1.0
     close_ms = np.where(held, expiry_ms, np.minimum(episodes.end_ms, expiry_ms))
     # A hedge's coin is on the side its option asks for; a plain perpetual may be turned.
     fixed = strategy != PERPETUAL_ONLY
     paired = pair_sides(
-        np.where(fixed, _SIDE[strategy, 0], side),
+        np.where(fixed, SIDES[strategy, 0], side),
         fixed,
         np.where(has_perpetual, coins, 0.0),
         asset,
@@ -216,27 +198,37 @@ def _draw_orders(
     side = np.where(fixed, 1.0, paired)
     resting = draw_limits(spec, episodes, ~fixed, side, price, close_ms, root)
     capped = int((notional < wanted).sum())
-    return _orders(tape, episodes, strategy, legs, side, coins, close_ms, held, resting, capped)
+    return write_orders(
+        tape, episodes, strategy, legs, side, coins, close_ms, held, resting, capped
+    )
 
 
-def _expected_interest(
+def _takeable(
     spec: BookSpec,
     tape: MarketTape,
     accounts: _Accounts,
     volume: np.ndarray,
     asset: np.ndarray,
-    plain: np.ndarray,
-) -> np.ndarray:
-    """Estimate the open interest in each episode's asset, ``(E,)`` USD at the first row's prices.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the largest size that others can take the other side of, ``(E,)`` USD.
 
-    All accounts hold what they intend for their share of the time, in the assets by recent
-    volume; what is in perpetuals where the episode is a ``plain`` one, else everything.
+    All accounts are expected to hold what they intend for their share of the time, in the
+    assets by recent volume, at the prices of the first row.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        As a plain perpetual, whose other side is in perpetuals too; and with options.
     """
+    if spec.largest_interest is None:
+        without = np.full(len(asset), np.inf)
+        return without, without
     people = accounts.population
     intended = people.wallet_usd @ people.leverage / spec.wallet_multiple
     share = np.take_along_axis(volume, asset[:, None], axis=1)[:, 0] / volume.sum(axis=1)
+    most = spec.largest_interest * intended * spec.time_in_market * share
     options = spec.option_share * bool(np.any(tape.instruments.kind == OPTION))
-    return np.asarray(intended * spec.time_in_market * share * np.where(plain, 1.0 - options, 1.0))
+    return (1.0 - options) * most, most
 
 
 def _nominals(
@@ -250,59 +242,16 @@ def _nominals(
     return np.asarray((equity * people.leverage)[episodes.account] * noise)
 
 
-def _orders(
-    tape: MarketTape,
-    episodes: Episodes,
-    strategy: np.ndarray,
-    legs: np.ndarray,
-    side: np.ndarray,
-    coins: np.ndarray,
-    close_ms: np.ndarray,
-    held: np.ndarray,
-    resting: tuple[np.ndarray, np.ndarray],
-    capped: int,
-) -> _Orders:
-    """Write each episode as a group of opening legs and, later, a group of closing ones."""
-    table = tape.instruments
-    episode, slot = np.nonzero(legs >= 0)
-    instrument = legs[episode, slot]
-    usd_per_coin = tape.index[episodes.row[episode], table.asset[instrument]]
-    in_dollars = (table.inverse[instrument] == 1) & (table.kind[instrument] == PERPETUAL)
-    contracts = coins[episode] * np.where(in_dollars, usd_per_coin, 1.0)
-    contracts = contracts / table.contract_size[instrument]
-    quantity = contracts * side[episode] * _SIDE[strategy[episode], slot]
-    # What expires is not closed, and what outlives the tape never is.
-    is_perpetual = table.kind[instrument] == PERPETUAL
-    closes = (close_ms[episode] <= tape.ts[-1]) & (is_perpetual | ~held[episode])
-    ts = np.concatenate([episodes.start_ms[episode], close_ms[episode][closes]])
-    group = np.concatenate([2 * episode, 2 * episode[closes] + 1])
-    order = np.lexsort((np.concatenate([slot, slot[closes]]), group, ts))
-    group = group[order]
-    at_market = int(closes.sum())
-    return _Orders(
-        ts=ts[order],
-        account=np.concatenate([episodes.account[episode], episodes.account[episode][closes]])[
-            order
-        ],
-        instrument=np.concatenate([instrument, instrument[closes]])[order],
-        quantity=np.concatenate([quantity, -quantity[closes]])[order],
-        kind=np.where(np.arange(len(order))[order] < len(episode), OPEN, CLOSE),
-        group=np.cumsum(np.diff(group, prepend=-1) != 0) - 1,
-        limit=np.concatenate([resting[0][episode], np.full(at_market, np.nan)])[order],
-        until_ms=np.concatenate([resting[1][episode], np.zeros(at_market, np.int64)])[order],
-        capped=capped,
-        openings=len(episodes),
-    )
-
-
 def _assemble(
-    spec: BookSpec, tape: MarketTape, accounts: _Accounts, orders: _Orders, root: int
+    spec: BookSpec, tape: MarketTape, accounts: _Accounts, orders: Orders, root: int
 ) -> AccountBook:
     segments = list(spec.segments.values())
     people, home = accounts.population, accounts.home
     price = tape.index[0, np.maximum(home, 0)]
     buffer = spec.posted_share / (people.leverage * spec.reference_margin)
     used = np.unique(orders.instrument)
+    interest = spec.largest_interest
+    cut = f" or {interest:.3g} of expected open interest" if interest is not None else ""
     coin = draw_coin_part(spec, tape, people.wallet_usd, home, root)
     wallet_usd = people.wallet_usd.copy()
     wallet_usd[coin.account] -= coin.usd
@@ -340,6 +289,6 @@ def _assemble(
         synthetic=True,
         origin=(
             f"generated from preset {spec.preset} with seed {root}; {orders.capped:,} of "
-            f"{orders.openings:,} openings cut to {spec.largest_position:.3g} of daily volume"
+            f"{orders.openings:,} openings cut to {spec.largest_position:.3g} of daily volume{cut}"
         ),
     )

@@ -35,7 +35,8 @@ def choose_strategies(
     segment: np.ndarray,
     asset: np.ndarray,
     in_coin: np.ndarray,
-    nominal: np.ndarray,
+    plain_usd: np.ndarray,
+    option_usd: np.ndarray,
     perpetual: np.ndarray,
     root: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -48,9 +49,12 @@ def choose_strategies(
     ----------
     spec, tape, episodes
         What is generated.
-    segment, asset, in_coin, nominal, perpetual
-        ``(E,)`` kind of trader, asset, whether it posts coin, size in USD at the first row's
-        prices, and instrument of a perpetual leg.
+    segment, asset, in_coin
+        ``(E,)`` kind of trader, asset, whether it posts coin.
+    plain_usd, option_usd
+        ``(E,)`` size at the first row's prices as a plain perpetual, and with options.
+    perpetual
+        ``(E,)`` instrument of a perpetual leg.
     root
         Root seed.
 
@@ -96,8 +100,8 @@ def choose_strategies(
     filled = tape.ts[np.searchsorted(tape.ts, np.minimum(episodes.end_ms, last), side="left")]
     held = possible & ((waits & (expiry_ms <= next_start)) | (filled >= expiry_ms))
     until = np.where(held, expiry_ms, np.minimum(episodes.end_ms, expiry_ms))
-    option_time = nominal * (np.minimum(until, last) - episodes.start_ms)
-    perpetual_time = nominal * (np.minimum(episodes.end_ms, last) - episodes.start_ms)
+    option_time = option_usd * (np.minimum(until, last) - episodes.start_ms)
+    perpetual_time = plain_usd * (np.minimum(episodes.end_ms, last) - episodes.start_ms)
     is_option = possible & (
         level
         < _option_probability(

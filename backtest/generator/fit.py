@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,24 +20,21 @@ from backtest.instruments import OPTION
 from backtest.units import MS_PER_DAY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from backtest.book import AccountBook
     from backtest.generator.spec import BookSpec, Target
     from backtest.tape import MarketTape
 
 
 class FitRow(NamedTuple):
-    """One fact about a book; ``target`` is None where there was none.
-
-    ``tolerance`` is how far the target may be missed where its publication says so; the
-    others are in `TOLERANCES`.
-    """
+    """One fact about a book; ``target`` is None where there was none."""
 
     name: str
     target: float | None
     achieved: float
     unit: str
     source: str
-    tolerance: float | None = None
 
 
 class _Tolerance(NamedTuple):
@@ -63,10 +61,15 @@ TOLERANCES: dict[str, _Tolerance] = {
 
 @dataclass(frozen=True)
 class BookFit:
-    """Facts about a book in a fixed order; a generated one's with their targets."""
+    """Facts about a book in a fixed order; a generated one's with their targets.
+
+    ``published`` says how far each published fact may be missed; for the generator's own
+    settings that is in `TOLERANCES`.
+    """
 
     facts: tuple[FitRow, ...]
     synthetic: bool
+    published: Mapping[str, float] = field(default_factory=dict)
 
     def rows(self) -> list[FitRow]:
         """List (name, target, achieved, unit, source)."""
@@ -78,18 +81,16 @@ class BookFit:
 
     def misses(self) -> list[FitRow]:
         """List the facts that lie outside their stated tolerance."""
-        return [row for row in self.facts if not _is_met(row)]
+        return [row for row in self.facts if not self._is_met(row)]
 
-
-def _is_met(row: FitRow) -> bool:
-    if row.target is None or (row.tolerance is None and row.name not in TOLERANCES):
-        return True
-    if row.tolerance is None:
-        allowed = TOLERANCES[row.name]
-        limit = allowed.absolute + allowed.relative * abs(row.target)
-    else:
-        limit = row.tolerance
-    return abs(row.achieved - row.target) <= limit + 1e-12
+    def _is_met(self, row: FitRow) -> bool:
+        if row.target is None:
+            return True
+        limit = self.published.get(row.name, math.inf)
+        if row.name not in self.published and row.name in TOLERANCES:
+            allowed = TOLERANCES[row.name]
+            limit = allowed.absolute + allowed.relative * abs(row.target)
+        return abs(row.achieved - row.target) <= limit + 1e-12
 
 
 def describe_book(book: AccountBook, tape: MarketTape, spec: BookSpec | None = None) -> BookFit:
@@ -189,12 +190,16 @@ def describe_book(book: AccountBook, tape: MarketTape, spec: BookSpec | None = N
             for name, share in strategy_mix(book, tape, orders).items()
         ),
     )
-    return BookFit(tuple(_published(row, spec) for row in facts), book.synthetic)
+    targets: Mapping[str, Target] = dict(spec.targets.items()) if spec else {}
+    if not lists_options:
+        targets = {name: aim for name, aim in targets.items() if not name.startswith("options")}
+    return BookFit(
+        tuple(_published(row, targets.get(row.name)) for row in facts),
+        book.synthetic,
+        {name: aim.tolerance for name, aim in targets.items()},
+    )
 
 
-def _published(row: FitRow, spec: BookSpec | None) -> FitRow:
+def _published(row: FitRow, target: Target | None) -> FitRow:
     """Hold a fact against what was published about it rather than the generator's setting."""
-    target = cast("dict[str, Target]", spec.targets).get(row.name) if spec else None
-    if target is None or (row.target is None and row.name.startswith("options")):
-        return row
-    return row._replace(target=target.value, source=target.source, tolerance=target.tolerance)
+    return row if target is None else row._replace(target=target.value, source=target.source)

@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backtest.errors import ConfigError, nearest
+from backtest.mistakes import first_mistake
 from backtest.units import DurationMs, Fraction, Usd
 from backtest.yaml_files import read_yaml
 
@@ -146,9 +147,9 @@ class RestingOrders(_Part):
 class Target(_Part):
     """A published fact that a generated book should show."""
 
-    value: float = Field(allow_inf_nan=False, description="what was published")
-    tolerance: float = Field(
-        gt=0.0, allow_inf_nan=False, description="how far a book may be from it, in its own unit"
+    value: Fraction = Field(description="what was published")
+    tolerance: Fraction = Field(
+        gt=0.0, description="how far a book may be from it, in its own unit"
     )
     weight: float = Field(
         1.0, gt=0.0, allow_inf_nan=False, description="what a miss counts in a calibration"
@@ -319,3 +320,18 @@ def load_preset(name: str) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ConfigError(f"{path}: a preset of a book is a mapping of its fields.")
     return fields
+
+
+def load_spec(preset: str) -> BookSpec:
+    """Read a preset as a spec of its own, with the default number of accounts.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset, or it contradicts itself.
+    """
+    try:
+        return BookSpec.model_validate({"preset": preset})
+    except ValidationError as error:
+        said = first_mistake(error, "", BookSpec, load_preset(preset))
+        raise ConfigError(f"{preset}: {said}") from None

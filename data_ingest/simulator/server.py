@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that speaks Deribit's and Binance USD-M's public REST.
+"""A loopback HTTP server that speaks the public REST of Deribit, Binance USD-M and Hyperliquid.
 
 The real `ccxt` clients pull from it with their own rate limiter and parser. The simulator has
 a clock: nothing after it is served, and a collector of "current only" data moves it with
@@ -18,6 +18,7 @@ from backtest.units import iso_utc
 from data_ingest.simulator.binance import BinanceApi, BinanceError
 from data_ingest.simulator.deribit import DeribitApi, DeribitError
 from data_ingest.simulator.faults import FaultSchedule
+from data_ingest.simulator.hyperliquid import HyperliquidApi, HyperliquidError
 from data_ingest.simulator.market import SimulatedMarket
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 
 DERIBIT_PATH = "/api/v2/public/"
 BINANCE_PATH = "/fapi/v1/"
+HYPERLIQUID_PATH = "/info"
 CLOCK_PATH = "/simulator/clock"
 
 
 class ExchangeSimulator:
-    """Both exchanges over one simulated market, served from a background thread.
+    """All exchanges over one simulated market, served from a background thread.
 
     Parameters
     ----------
@@ -61,6 +63,7 @@ class ExchangeSimulator:
         self.market = SimulatedMarket(parameters)
         self.deribit = DeribitApi(self.market)
         self.binance = BinanceApi(self.market)
+        self.hyperliquid = HyperliquidApi(self.market)
         self.requests = 0
         self._host, self._port = host, port
         self._faults = FaultSchedule(faults) if faults else None
@@ -150,6 +153,17 @@ class ExchangeSimulator:
                 return self._answer_binance(path.removeprefix(BINANCE_PATH), params, now_ms)
         return 404, {"error": f"no exchange serves {path}"}
 
+    def answer_posted(self, body: bytes) -> tuple[int, Any]:
+        """Return HTTP status and JSON of one question that is posted rather than asked by path."""
+        with self._lock:
+            self.requests += 1
+            try:
+                return 200, self.hyperliquid.call(json.loads(body), self._now_ms)
+            except ValueError:
+                return 400, "Failed to parse the request body as JSON"
+            except HyperliquidError as refusal:
+                return 422, str(refusal)
+
     def next_fault(self) -> FaultKind | None:
         """Return how the next exchange request must fail, if it must."""
         with self._lock:
@@ -198,7 +212,7 @@ class ExchangeSimulator:
         assert self._server is not None
         if announce:
             span = self.market.parameters
-            announce(f"serving Deribit and Binance USD-M on {self.url}")
+            announce(f"serving Deribit, Binance USD-M and Hyperliquid on {self.url}")
             announce(f"span {iso_utc(span.start)} to {iso_utc(span.end)} UTC, seed {span.seed}")
             for crisis in self.market.crises:
                 announce(f"crisis {crisis}")
@@ -216,7 +230,7 @@ def serve_forever(
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve both exchanges until interrupted, for the command line.
+    """Serve all exchanges until interrupted, for the command line.
 
     Parameters
     ----------
@@ -253,15 +267,17 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path == CLOCK_PATH:
             self._send(200, _encode({"now_ms": simulator.now_ms}))
             return
-        fault = simulator.next_fault()
-        status, answer = simulator.answer(url.path, dict(parse_qsl(url.query)))
-        self._fail(fault, _encode(answer)) if fault else self._send(status, _encode(answer))
+        self._respond(*simulator.answer(url.path, dict(parse_qsl(url.query))))
 
     def do_POST(self) -> None:
-        """Move the clock."""
+        """Answer what an exchange is asked in a body, or move the clock."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if urlsplit(self.path).path == HYPERLIQUID_PATH:
+            self._respond(*self.server.simulator.answer_posted(body))
+            return
         if urlsplit(self.path).path != CLOCK_PATH:
-            self._send(404, _encode({"error": f"only {CLOCK_PATH} can be posted to"}))
+            only = f"only {HYPERLIQUID_PATH} and {CLOCK_PATH} can be posted to"
+            self._send(404, _encode({"error": only}))
             return
         try:
             self.server.simulator.set_clock(int(json.loads(body)["now_ms"]))
@@ -269,6 +285,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, _encode({"error": str(error) or "give now_ms"}))
             return
         self._send(200, _encode({"now_ms": self.server.simulator.now_ms}))
+
+    def _respond(self, status: int, answer: Any) -> None:
+        fault = self.server.simulator.next_fault()
+        self._fail(fault, _encode(answer)) if fault else self._send(status, _encode(answer))
 
     def _fail(self, fault: FaultKind, body: bytes) -> None:
         if fault.isdigit():

@@ -351,6 +351,18 @@ def test_saving_never_overwrites_a_book(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_accounts_keep_their_names_and_each_needs_its_own(tmp_path: Path) -> None:
+    book = two_account_book()
+    folder = save_book(book, tmp_path / "book", csv=True, names=("0xaa", "0xbb BTC"))
+    assert load_book(folder).digest == book.digest
+    for table in ("accounts", "orders", "transfers"):
+        assert '"0xbb BTC"' in (folder / f"{table}.csv").read_text()
+    for names in (("0xaa", "0xaa"), ("0xaa",)):
+        with pytest.raises(BookError, match=r"names for 2 accounts; each needs its own"):
+            save_book(book, tmp_path / "other", names=names)
+        assert not (tmp_path / "other").exists()
+
+
 def test_an_instrument_that_the_tape_lacks_is_named_with_the_nearest(tmp_path: Path) -> None:
     book = load_book(write(tmp_path / "book", orders=ORDERS.replace("ETH-PERP", "ETH-PRP")))
     with pytest.raises(BookError, match=r"'ETH-PRP', which the tape lacks.*mean 'ETH-PERP'"):

@@ -71,8 +71,9 @@ def test_a_run_keeps_what_its_generated_book_was_meant_to_look_like(
     spec = small_study.config().book.generate
     assert spec is not None
     facts = {row["name"]: row for row in kept["book_fit"]}
-    assert facts["gini of intended notional"]["target"] == spec.gini
-    assert facts["leverage, median"]["target"] == spec.leverage.p50
+    published = spec.targets["gini of intended notional"]
+    assert facts["gini of intended notional"]["target"] == published.value
+    assert facts["leverage, 25 % quantile"]["target"] == spec.leverage.p25
     assert facts["accounts"]["achieved"] == 60
 
 
