@@ -100,6 +100,9 @@ def test_the_standard_manager_charges_perpetuals_doubt_and_a_lost_peg() -> None:
     depegged = standard(short, stable=0.88)
     assert plain["IM"] - depegged["IM"] == pytest.approx(0.1 * 1.2 * 1500.0)
     assert standard(short, stable=0.99) == plain
+    hedged, lost = standard(short, perp=-2.0), standard(short, perp=-2.0, stable=0.88)
+    assert hedged["IM"] - lost["IM"] == pytest.approx(0.1 * 1.2 * 1500.0 * 3.0)
+    assert hedged["MM"] == lost["MM"]
     assert standard(base=2.0)["IM"] == pytest.approx(0.1 * 2.0 * 1500.0)
 
 
@@ -186,6 +189,20 @@ def test_collateral_in_the_second_form_is_cut_and_moves_with_spot_if_it_cancels_
         },
         rel=1e-9,
     )  # fmt: skip
+
+
+def test_a_perpetual_in_the_second_form_pays_on_spot_in_both_margins() -> None:
+    perp = {"qty": 2.0, "price": 100_500.0, "conf": 1.0, "unrealised_pnl": 30.0,
+            "unrealised_funding": -5.0}  # fmt: skip
+    found = second([], [], spot=100_000.0, perp=perp)
+    worst = -2.0 * 100_500.0 * 0.18
+    assert found["worst_regular_loss"] == pytest.approx(worst)
+    assert found["worst_tail_loss"] == pytest.approx(-2.0 * 100_500.0 * 0.036)
+    assert found["MM"] == pytest.approx(0.8 * worst - 200_000.0 * 0.015 + 25.0)
+    assert found["IM"] == pytest.approx(worst - 200_000.0 * 0.02 + 25.0)
+    doubted = second([], [], spot=100_000.0, perp=perp | {"conf": 0.5})
+    assert found["IM"] - doubted["IM"] == pytest.approx(0.5 * 200_000.0)
+    assert found["MM"] == doubted["MM"]
 
 
 def test_the_second_form_of_portfolio_margin_answers_derives_hardest_case() -> None:
