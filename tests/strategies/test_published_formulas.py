@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from experiments.vector_adapters import MARGIN, answer
 from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
+from strategies.formulas.derive_portfolio import PortfolioExpiry, discounts
 from strategies.formulas.health import CoinWeights, coin_health
 from strategies.formulas.options import deribit_short
 from strategies.formulas.sized import open_interest_rate
@@ -151,6 +154,30 @@ def test_a_perpetual_in_the_first_form_loses_at_its_own_price_and_pays_on_spot()
     assert found["IM"] == pytest.approx(1.3 * worst + 7.0)
     depegged = first(perp=-2.0, stable=0.88)
     assert depegged["IM"] == pytest.approx((1.3 + 0.1 * 2.0) * worst)
+
+
+def test_coins_in_the_first_form_are_worth_and_lose_their_price_in_the_settlement_coin() -> None:
+    found = first(base=2.0, stable=1.25)
+    worst = -2.0 * 1500.0 / 1.25 * 0.15 - 2.0 * 0.02 * 1500.0
+    assert found["MM"] == pytest.approx(2.0 * 1500.0 / 1.25 + worst)
+    assert found["IM"] == pytest.approx(2.0 * 1500.0 / 1.25 + 1.3 * worst)
+
+
+def test_a_debt_is_marked_up_but_never_beyond_its_undiscounted_value() -> None:
+    """`PMRMLib_2.sol`: a gain shrinks with a raised rate, a debt grows with another."""
+    names = (
+        "short_rate_mult", "long_rate_mult", "short_rate_add", "long_rate_add",
+        "long_static_discount", "short_static_discount",
+    )  # fmt: skip
+    rules = SimpleNamespace(**dict(zip(names, (0.5, 2.0, 0.03, 0.08, 0.95, 0.9), strict=True)))
+    year = PortfolioExpiry(365 * 86_400.0, 0.0, 100.0, 0.1, 1.0, ())
+    factors = discounts(year, rules)
+    assert factors == pytest.approx(
+        (math.exp(-0.1), 0.95 * math.exp(-0.28), 0.9 * math.exp(0.08)), rel=1e-12
+    )
+    rules.short_static_discount = 1.04
+    assert discounts(year, rules).debt == pytest.approx(math.exp(0.1))
+    assert discounts(year._replace(rate=-0.1), rules).time == 1.0
 
 
 def second(
