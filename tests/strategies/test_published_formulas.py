@@ -6,15 +6,17 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
 from experiments.vector_adapters import MARGIN, answer
 from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
 from strategies.formulas.derive_portfolio import PortfolioExpiry, discounts
 from strategies.formulas.health import CoinWeights, coin_health
-from strategies.formulas.options import deribit_short
+from strategies.formulas.options import bybit_short, deribit_short
 from strategies.formulas.sized import open_interest_rate
 from strategies.formulas.tail_factors import lognormal_factors
 
@@ -230,6 +232,9 @@ def test_a_perpetual_in_the_second_form_pays_on_spot_in_both_margins() -> None:
     doubted = second([], [], spot=100_000.0, perp=perp | {"conf": 0.5})
     assert found["IM"] - doubted["IM"] == pytest.approx(0.5 * 200_000.0)
     assert found["MM"] == doubted["MM"]
+    depegged = second([], [], spot=100_000.0, perp=perp, stable=0.88)
+    assert found["IM"] - depegged["IM"] == pytest.approx(0.1 * 2.0 * -worst)
+    assert found["MM"] == depegged["MM"]
 
 
 def test_the_second_form_of_portfolio_margin_answers_derives_hardest_case() -> None:
@@ -298,6 +303,17 @@ def test_expected_shortfall_of_a_short_exceeds_that_of_a_long(
     assert short > long
 
 
+@pytest.mark.parametrize("drift", [-0.5, 0.0, 0.8])
+def test_risk_factors_are_the_mean_loss_beyond_the_quantile(drift: float) -> None:
+    tail, years, volatility = 0.05, 0.1, 0.9
+    ranks = (np.arange(200_000) + 0.5) / 200_000 * tail
+    worst = ndtri(ranks)
+    level, spread = (drift - volatility**2 / 2) * years, volatility * math.sqrt(years)
+    long, short = lognormal_factors(tail, years, drift, volatility)
+    assert long == pytest.approx(1.0 - np.exp(level + spread * worst).mean(), rel=1e-3)
+    assert short == pytest.approx(np.exp(level - spread * worst).mean() - 1.0, rel=1e-3)
+
+
 @settings(deadline=None)
 @given(quantity=st.floats(-1e6, 1e6), deposits=st.floats(0.0, 1e9))
 def test_health_counts_debts_above_and_coins_below_their_value(
@@ -317,6 +333,11 @@ def test_initial_margin_of_an_option_covers_its_maintenance_and_its_value(
 ) -> None:
     initial, maintenance = deribit_short(50_000.0, strike, mark, is_call)
     assert initial >= maintenance > mark
+
+
+def test_an_option_dearer_than_its_underlying_asks_a_share_of_its_value() -> None:
+    assert bybit_short(100.0, 250.0, 0.03, 0.002) == pytest.approx(7.5 + 250.0 + 0.2)
+    assert bybit_short(100.0, 5.0, 0.03, 0.002) == pytest.approx(3.0 + 5.0 + 0.2)
 
 
 @given(st.floats(0.01, 1.0), st.floats(0.0, 1e8), st.floats(0.0, 1e8), st.floats(0.0, 1e9))
