@@ -6,16 +6,24 @@ up and ask the same function again. The others are paths' extremes and have no s
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from backtest.kernels.records import TAKEOVER
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from backtest.result import ReplayResult
+    from backtest.venue import VenueRules
+
+CASCADE = "cascade_multiplier"
+"""Key of the one metric that takes a second replay; `backtest.cascade` computes it."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +33,46 @@ class Metric:
     Parameters
     ----------
     unit
-        ``"x"`` for ratios of money to money, ``"share"``, ``"bps"``, ``"USD"`` or ``"count"``.
+        ``"x"`` for ratios of money to money, ``"share"``, ``"bps"``, ``"USD"``, ``"days"`` or
+        ``"count"``.
     better
         Which direction is better for the venue and its users together.
     definition
         One sentence, numerator and denominator named.
     additive
         Whether `from_sums` computes it.
+    rule
+        Whether a venue has the rule that the metric speaks of; None where every venue has it.
     """
 
     unit: str
     better: Literal["higher", "lower", "neutral"]
     definition: str
     additive: bool = True
+    rule: Callable[[VenueRules], bool] | None = None
+
+
+def _deleverages(venue: VenueRules) -> bool:
+    return venue.auto_deleveraging.mode != "none"
+
+
+def _triggers(venue: VenueRules) -> bool:
+    return venue.margin_check.mode == "trigger"
+
+
+def _halts(venue: VenueRules) -> bool:
+    oracle = venue.oracle
+    may_be_stale = oracle.stale_after is not None or oracle.confidence.limit is not None
+    return venue.circuit_breaker is not None or (oracle.when_stale == "halt" and may_be_stale)
+
+
+def _keepers_pay(venue: VenueRules) -> bool:
+    keepers = venue.liquidation.keepers
+    return keepers.cost_usd > 0.0 or keepers.cost_per_move > 0.0
+
+
+def _feeds_back(venue: VenueRules) -> bool:
+    return venue.liquidation.impact.feedback is not None
 
 
 METRICS: dict[str, Metric] = {
@@ -70,12 +105,52 @@ METRICS: dict[str, Metric] = {
         "USD", "lower", "Part of gross bad debt that the insurance fund paid."
     ),
     "residual_bad_debt_usd": Metric(
-        "USD", "lower", "Part of gross bad debt that the fund could not pay: socialised."
+        "USD",
+        "lower",
+        "Part of gross bad debt that the fund could not pay: it is left to winners, then to all.",
     ),
     "residual_bad_debt_bps": Metric(
         "bps",
         "lower",
         "Residual bad debt of the whole window in basis points of mean open notional.",
+    ),
+    "adl_usd": Metric(
+        "USD",
+        "lower",
+        "Part of residual bad debt that auto-deleveraging took from winners.",
+        rule=_deleverages,
+    ),
+    "adl_accounts": Metric(
+        "count", "lower", "Winners deleveraged, counted once per deficit.", rule=_deleverages
+    ),
+    "max_adl_haircut": Metric(
+        "share",
+        "lower",
+        "Largest part of a winner's unrealised gain in an asset that one deficit took.",
+        additive=False,
+        rule=_deleverages,
+    ),
+    "socialised_usd": Metric(
+        "USD",
+        "lower",
+        "What other accounts were charged, or paid out less, for residual bad debt that winners "
+        "did not cover.",
+        rule=lambda venue: _deleverages(venue) or venue.socialised_loss.by != "equity",
+    ),
+    "deficit_usd": Metric(
+        "USD",
+        "lower",
+        "Deficit that nobody had paid at the end of the window.",
+        additive=False,
+        rule=lambda venue: venue.socialised_loss.by == "withdrawal",
+    ),
+    "fund_replenishment_days": Metric(
+        "days",
+        "lower",
+        "Longest time that the insurance fund stood below an earlier level of its own; infinite "
+        "if it still does at the end, 0 if it never paid.",
+        additive=False,
+        rule=lambda venue: venue.insurance_fund.target_usd is not None,
     ),
     "liquidations": Metric("count", "lower", "Liquidation steps executed."),
     "liquidated_notional_usd": Metric("USD", "lower", "Notional closed by liquidation steps."),
@@ -84,6 +159,58 @@ METRICS: dict[str, Metric] = {
         "lower",
         "Share of liquidation steps after which the index of the portfolio's largest exposure "
         "was back, within the venue's recovery window, at its level of the row before the step.",
+    ),
+    "takeovers": Metric(
+        "count",
+        "lower",
+        "Accounts that the backstop vault took over; they are no liquidation steps.",
+        rule=lambda venue: venue.liquidation.backstop is not None,
+    ),
+    "declined_liquidations": Metric(
+        "count",
+        "lower",
+        "Liquidations that no keeper carried out, because the pay was below the cost; counted at "
+        "every attempt.",
+        rule=lambda venue: venue.liquidation.keepers.participation,
+    ),
+    "keeper_cost_usd": Metric(
+        "USD", "lower", "What liquidations cost those who carried them out.", rule=_keepers_pay
+    ),
+    "frozen_breaches": Metric(
+        "count",
+        "lower",
+        "Checks that found an account below maintenance margin while the venue could not act on "
+        "one of its prices.",
+        rule=_halts,
+    ),
+    "missed_triggers": Metric(
+        "count",
+        "lower",
+        "Checks at which an account was below maintenance margin and the linear trigger was "
+        "silent.",
+        rule=_triggers,
+    ),
+    "needless_triggers": Metric(
+        "count",
+        "lower",
+        "Full checks that the linear trigger asked for and that found no breach.",
+        rule=_triggers,
+    ),
+    "largest_shift": Metric(
+        "share",
+        "lower",
+        "Largest distance to which liquidations moved an index from its recorded price.",
+        additive=False,
+        rule=_feeds_back,
+    ),
+    CASCADE: Metric(
+        "x",
+        "lower",
+        "Loss with the feedback of liquidations on prices divided by the loss of the same replay "
+        "without it; loss is gross bad debt and what liquidated accounts paid out of equity of "
+        "their own in slippage, discounts and penalties.",
+        additive=False,
+        rule=_feeds_back,
     ),
     "rejected_notional_usd": Metric(
         "USD",
@@ -126,15 +253,42 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
-_FLOWS = (
-    "gross_bad_debt_usd",
-    "insurance_drawdown_usd",
-    "residual_bad_debt_usd",
-    "liquidations",
-    "liquidated_notional_usd",
-    "rejected_notional_usd",
-    "margin_calls_usd",
-)
+_FLOWS = {
+    "gross_bad_debt_usd": "gross_bad_debt_usd",
+    "insurance_drawdown_usd": "insurance_drawdown_usd",
+    "residual_bad_debt_usd": "residual_bad_debt_usd",
+    "adl_usd": "adl_usd",
+    "adl_accounts": "adl_accounts",
+    "socialised_usd": "socialised_usd",
+    "liquidations": "liquidations",
+    "liquidated_notional_usd": "liquidated_notional_usd",
+    "takeovers": "takeovers",
+    "declined_liquidations": "declined",
+    "keeper_cost_usd": "keeper_cost_usd",
+    "frozen_breaches": "frozen",
+    "missed_triggers": "missed_triggers",
+    "needless_triggers": "needless_triggers",
+    "rejected_notional_usd": "rejected_notional_usd",
+    "margin_calls_usd": "margin_calls_usd",
+}
+"""Metrics that are sums of a recorded series, and the name of that series."""
+_REFILLED = 1.0 - 1e-12
+"""A fund that is filled up in parts may end a rounding below where it was."""
+
+
+def metrics_that_tell(results: Iterable[ReplayResult]) -> list[str]:
+    """List the metrics that say something about replays, in the order of `METRICS`.
+
+    A metric of a rule that none of their venues has is left out while it is zero.
+    """
+    among = list(results)
+
+    def tells(key: str, metric: Metric) -> bool:
+        if metric.rule is None or any(metric.rule(result.venue) for result in among):
+            return True
+        return any(abs(result.metrics[key]) > 0.0 for result in among)
+
+    return [key for key, metric in METRICS.items() if tells(key, metric)]
 
 
 def daily_sums(result: ReplayResult) -> dict[str, np.ndarray]:
@@ -160,8 +314,8 @@ def daily_sums(result: ReplayResult) -> dict[str, np.ndarray]:
         "collateral_hours": total(series["locked_collateral_usd"] * hours),
         "margin_hours": total(series["required_initial_usd"] * hours),
     }
-    sums |= {key: total(series[key]) for key in _FLOWS}
-    log = result.liquidation_log
+    sums |= {key: total(series[name]) for key, name in _FLOWS.items()}
+    log = result.liquidation_log[result.liquidation_log["kind"] != TAKEOVER]
     at = np.searchsorted(result.ts, log["ts"])
     sums["false_liquidations"] = total(log["false"].astype(np.float64), day[at])
     observed = ~np.isnan(result.margin.loss) & ~np.isnan(result.margin.maintenance)
@@ -208,14 +362,35 @@ def from_sums(sums: dict[str, Any]) -> dict[str, Any]:
 
 
 def compute_metrics(result: ReplayResult) -> dict[str, float]:
-    """Compute every metric of a replay, in the order of `METRICS`."""
+    """Compute every metric of a replay, in the order of `METRICS`.
+
+    The cascade multiplier is NaN: it takes a second replay, see `backtest.cascade`.
+    """
     sums = {key: float(values.sum()) for key, values in daily_sums(result).items()}
     values = from_sums(sums)
     rate = result.margin.initial.reshape(len(result.ts), -1)
     values["peak_to_trough_margin"] = _peak_to_trough(rate)
     values["max_margin_rise_1d"] = _max_rise(rate, result.ts, MS_PER_DAY)
+    values["max_adl_haircut"] = result.adl_log["share"].max(initial=0.0)
+    values["deficit_usd"] = max(-float(result.series["deficit_usd"][-1]), 0.0)
+    start_usd = result.venue.insurance_fund.start_usd
+    values["fund_replenishment_days"] = _longest_below(
+        result.series["fund_usd"], start_usd, result.ts / MS_PER_DAY
+    )
+    values["largest_shift"] = float(result.series["shift"].max())
+    values[CASCADE] = math.nan
     values["ledger_imbalance_usd"] = float(result.series["ledger_imbalance_usd"].max())
     return {key: float(values[key]) for key in METRICS}
+
+
+def _longest_below(level: np.ndarray, start: float, days: np.ndarray) -> float:
+    """Return the longest time that a level stood below one of its own from before, in days."""
+    peak = np.maximum(np.maximum.accumulate(level), start)
+    edges = np.diff((level < _REFILLED * peak).astype(np.int8), prepend=0)
+    begins, ends = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
+    if len(begins) > len(ends):
+        return math.inf
+    return float(np.max(days[ends] - days[begins], initial=0.0))
 
 
 def _peak_to_trough(rate: np.ndarray) -> float:

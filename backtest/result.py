@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.kernels.records import ADL_NAMES, LIQUIDATION_NAMES
-from backtest.metrics import METRICS, compute_metrics
+from backtest.kernels.records import ADL_NAMES, LEDGER_NAMES, LIQUIDATION_NAMES
+from backtest.metrics import METRICS, compute_metrics, metrics_that_tell
 from backtest.units import iso_utc
 
 if TYPE_CHECKING:
@@ -60,10 +60,6 @@ class ReplayResult:
         Named ``(T,)`` arrays; levels are taken at the margin check, flows are of the row.
     liquidation_log
         One record per liquidation step, dtype `LIQUIDATION_DTYPE`.
-    adl_log
-        One record per winner asked by auto-deleveraging, dtype `ADL_DTYPE`.
-    account_ledger
-        ``(accounts, LEDGER_NAMES)`` US dollars, when they moved, positive into the account.
     margin
         The policy seen apart from any book.
     tape_digest, book_digest
@@ -74,6 +70,10 @@ class ReplayResult:
         Whether market and accounts were generated.
     notes
         The tape's plain sentences on what was missing or assumed.
+    adl_log
+        One record per winner asked by auto-deleveraging, dtype `ADL_DTYPE`.
+    account_ledger
+        ``(accounts, LEDGER_NAMES)`` US dollars, when they moved, positive into the account.
     metrics
         Every metric of `backtest.metrics.METRICS`, by key.
     """
@@ -84,8 +84,6 @@ class ReplayResult:
     index: np.ndarray
     series: dict[str, np.ndarray]
     liquidation_log: np.ndarray
-    adl_log: np.ndarray
-    account_ledger: np.ndarray
     margin: MarginPath
     tape_digest: str
     book_digest: str
@@ -96,6 +94,8 @@ class ReplayResult:
     synthetic_market: bool
     synthetic_book: bool
     notes: tuple[str, ...] = ()
+    adl_log: np.ndarray = field(default_factory=lambda: np.zeros(0, ADL_DTYPE))
+    account_ledger: np.ndarray = field(default_factory=lambda: np.zeros((0, len(LEDGER_NAMES))))
     metrics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,12 +120,10 @@ class ReplayResult:
         ]
 
     def __str__(self) -> str:
-        """Align the metrics with their units, then the five worst hours."""
-        width = max(map(len, METRICS))
-        lines = [
-            f"{key:<{width}}  {format_metric(key, value):>18}"
-            for key, value in self.metrics.items()
-        ]
+        """Align the metrics that tell something, then the five worst hours."""
+        told = metrics_that_tell([self])
+        width = max(map(len, told))
+        lines = [f"{key:<{width}}  {format_metric(key, self.metrics[key]):>18}" for key in told]
         lines.append("worst rows")
         lines += [
             f"  {iso_utc(ts)}  {asset:<6} {move:+8.2%}" for ts, asset, move in self.worst_hours()
@@ -161,6 +159,8 @@ class ReplayResult:
 def format_metric(key: str, value: float) -> str:
     """Format a metric with its unit: ``6.8x``, ``0.42 bp``, ``99.21 %``, ``1,204``."""
     unit = METRICS[key].unit
+    if unit == "days" and np.isposinf(value):
+        return "not within the window"
     if not np.isfinite(value):
         return "not defined"
     if unit == "x":
@@ -171,4 +171,6 @@ def format_metric(key: str, value: float) -> str:
         return f"{value:,.2f} bp"
     if unit == "USD":
         return f"{value:,.2f} USD" if abs(value) < 1e3 else f"{value:,.0f} USD"
+    if unit == "days":
+        return f"{value:,.1f} days"
     return f"{value:,.0f}"

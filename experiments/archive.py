@@ -1,4 +1,4 @@
-"""Results as files: arrays in one ``.npz``, everything else in readable JSON.
+"""Results as files: Parquet tables, arrays in one ``.npz``, everything else in readable JSON.
 
 What is read back equals what was written, to the bit, so a report can be made, and two runs
 compared, long after the replays themselves.
@@ -9,28 +9,39 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from backtest.errors import RunError
+from backtest.mistakes import first_mistake
 from backtest.result import MarginPath, ReplayResult
 from backtest.settings import TIME, unit_of
 from backtest.venue import VenueRules
+from experiments.outputs import read_parquet, read_tables, tables_of, write_tables
 from optimize.goal import Goal, Limit, Objective
 from optimize.search import Trial
 from optimize.space import Dimension
 from optimize.study import Pair, StudyResult
 
+if TYPE_CHECKING:
+    from backtest.book import AccountBook
+
 _MARGIN = ("initial", "maintenance", "loss")
 
 
-def save_result(result: ReplayResult, folder: Path, name: str = "replay") -> None:
-    """Write ``NAME.npz`` and ``NAME.json`` into a folder, which is made if need be."""
+def save_result(
+    result: ReplayResult, book: AccountBook, folder: Path, name: str = "replay"
+) -> None:
+    """Write ``NAME.json``, ``NAME.npz`` and the tables of `experiments.outputs` into a folder.
+
+    The folder is made if need be.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = result_arrays(result)
+    arrays: dict[str, Any] = _arrays(result)
     np.savez_compressed(folder / f"{name}.npz", **arrays)
+    write_tables(result, book, folder, name)
     _write_json(
         folder / f"{name}.json",
         {
@@ -38,7 +49,7 @@ def save_result(result: ReplayResult, folder: Path, name: str = "replay") -> Non
             "tape_digest": result.tape_digest,
             "book_digest": result.book_digest,
             "policy": result.policy,
-            "venue": _rereadable(result.venue),
+            "venue": rereadable(result.venue),
             "seed": result.seed,
             "window": result.window,
             "synthetic_market": result.synthetic_market,
@@ -49,15 +60,16 @@ def save_result(result: ReplayResult, folder: Path, name: str = "replay") -> Non
     )
 
 
-def result_arrays(result: ReplayResult) -> dict[str, np.ndarray]:
-    """Return every array of a replay by the name it is stored under."""
+def stored_arrays(result: ReplayResult) -> dict[str, dict[str, np.ndarray]]:
+    """Return every array of a replay, by the ending of its file and its name there."""
+    tables = {f"{key}.parquet": columns for key, columns in tables_of(result).items()}
+    return {"npz": _arrays(result), **tables}
+
+
+def _arrays(result: ReplayResult) -> dict[str, np.ndarray]:
     return {
-        "ts": result.ts,
-        "interval_ms": result.interval_ms,
         "index": result.index,
-        "liquidation_log": result.liquidation_log,
         **{f"margin.{key}": getattr(result.margin, key) for key in _MARGIN},
-        **{f"series.{key}": values for key, values in result.series.items()},
     }
 
 
@@ -67,7 +79,7 @@ def load_result(folder: Path, name: str = "replay") -> ReplayResult:
     Raises
     ------
     RunError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or holds rules that this version does not know.
     """
     meta = _read_json(folder / f"{name}.json")
     try:
@@ -75,38 +87,35 @@ def load_result(folder: Path, name: str = "replay") -> ReplayResult:
             arrays = {key: stored[key] for key in stored.files}
     except (OSError, ValueError) as error:
         raise RunError(f"{name}.npz of the run cannot be read: {error}.") from None
-    series = {
-        key.removeprefix("series."): values
-        for key, values in arrays.items()
-        if key.startswith("series.")
-    }
+    try:
+        venue = VenueRules.model_validate(meta["venue"])
+    except ValidationError as error:
+        said = first_mistake(error, "venue", VenueRules, meta["venue"])
+        raise RunError(f"{name}.json of the run cannot be read: {said}") from None
     return ReplayResult(
-        ts=arrays["ts"],
-        interval_ms=arrays["interval_ms"],
         assets=tuple(meta["assets"]),
         index=arrays["index"],
-        series=series,
-        liquidation_log=arrays["liquidation_log"],
         margin=MarginPath(*(arrays[f"margin.{key}"] for key in _MARGIN)),
         tape_digest=meta["tape_digest"],
         book_digest=meta["book_digest"],
         policy=meta["policy"],
-        venue=VenueRules.model_validate(meta["venue"]),
+        venue=venue,
         seed=meta["seed"],
         window=(meta["window"][0], meta["window"][1]),
         synthetic_market=meta["synthetic_market"],
         synthetic_book=meta["synthetic_book"],
         notes=tuple(meta["notes"]),
         metrics=meta["metrics"],
+        **read_tables(folder, name, tuple(meta["assets"])),
     )
 
 
-def save_study(study: StudyResult, folder: Path) -> None:
+def save_study(study: StudyResult, book: AccountBook, folder: Path) -> None:
     """Write a study: four replays, the trial ledger as Parquet, the rest as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     for role, pair in (("incumbent", study.incumbent), ("proposed", study.proposed)):
-        save_result(pair.search, folder, f"{role}-search")
-        save_result(pair.holdout, folder, f"{role}-holdout")
+        save_result(pair.search, book, folder, f"{role}-search")
+        save_result(pair.holdout, book, folder, f"{role}-holdout")
     _write_json(
         folder / "study.json",
         {
@@ -177,21 +186,14 @@ def _write_trials(study: StudyResult, path: Path) -> None:
             f"holdout.{key}": (row["holdout"] or {}).get(key) for key in study.trials[0].metrics
         }
         rows.append(flat)
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
 
 
 def _read_trials(
     path: Path, goal: Goal, dimensions: tuple[Dimension, ...]
 ) -> tuple[tuple[Trial, ...], dict[int, dict[str, float]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise RunError(f"the trial table of the run cannot be read: {error}.") from None
     trials, holdout = [], {}
-    for row in rows:
+    for row in read_parquet(path).to_pylist():
         metrics = _group(row, "metrics.")
         values = {d.path: row[f"params.{d.path}"] for d in dimensions}
         trials.append(
@@ -214,15 +216,21 @@ def _group(row: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): row[key] for key in row if key.startswith(prefix)}
 
 
-def _rereadable(rules: BaseModel) -> dict[str, Any]:
+def rereadable(rules: BaseModel) -> dict[str, Any]:
     """Write durations with their unit; the model refuses a bare number of milliseconds."""
     written: dict[str, Any] = {}
     for name, info in type(rules).model_fields.items():
         value = getattr(rules, name)
         if isinstance(value, BaseModel):
-            written[name] = _rereadable(value)
+            written[name] = rereadable(value)
+        elif isinstance(value, dict):
+            written[name] = {
+                key: rereadable(item) if isinstance(item, BaseModel) else item
+                for key, item in value.items()
+            }
         else:
-            written[name] = f"{value}ms" if unit_of(info) == TIME else value
+            is_time = unit_of(info) == TIME and value is not None
+            written[name] = f"{value}ms" if is_time else value
     return written
 
 

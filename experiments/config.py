@@ -23,8 +23,10 @@ from pydantic import (
     model_validator,
 )
 
+from backtest.cascade import refuse_without_feedback
 from backtest.errors import ConfigError, RemarginError
 from backtest.generate import BookSpec
+from backtest.metrics import CASCADE
 from backtest.mistakes import first_mistake
 from backtest.units import MS_PER_DAY, parse_utc_ms
 from backtest.venue import VenueRules
@@ -260,10 +262,12 @@ def config_from(raw: Any, file: Path) -> RunConfig:
     config._file = file
     config._raw = json.loads(json.dumps(raw, default=_iso))
     try:
-        config.goal()
+        judged = config.goal().judged
         for dimension in config.dimensions():
             _refuse_venue_without_today(raw, dimension)
-        config.venue_rules()
+        venue = config.venue_rules()
+        if CASCADE in judged:
+            refuse_without_feedback(venue)
         config.incumbent_policy()
         config.candidate_policy()
         for corner in corners(config.dimensions()):

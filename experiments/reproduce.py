@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from backtest.errors import RunError
 from backtest.tape import array_digest
-from experiments.archive import load_result, load_study, result_arrays
+from experiments.archive import load_result, load_study, stored_arrays
 from experiments.config import config_from
 from experiments.manifest import package_versions, source_hash
 from experiments.run import (
@@ -175,10 +175,12 @@ def _stored(name: str, before: ReplayResult, now: ReplayResult) -> Iterator[tupl
     yield f"venue in {name}.json", before.venue, now.venue
     for key, number in before.metrics.items():
         yield f"{key} in {name}.json", number, now.metrics.get(key)
-    arrays = result_arrays(now)
-    for key, array in result_arrays(before).items():
-        old, new = array_digest([(key, array)]), array_digest([(key, arrays[key])])
-        yield f"{key} in {name}.npz", old, new
+    repeated = stored_arrays(now)
+    for ending, arrays in stored_arrays(before).items():
+        for key, array in arrays.items():
+            old = array_digest([(key, array)])
+            new = array_digest([(key, repeated[ending][key])])
+            yield f"{key} in {name}.{ending}", old, new
 
 
 def _recorded_numbers(folder: Path) -> dict[str, float]:

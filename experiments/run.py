@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from backtest.cascade import with_cascade
 from backtest.errors import ConfigError, RunError
+from backtest.metrics import metrics_that_tell
 from backtest.replay import replay
 from experiments.archive import load_result, save_result, save_study
 from experiments.config import RunConfig, canonical_json, load_config
@@ -72,7 +74,9 @@ class PolicyComparison:
     def __str__(self) -> str:
         """Align current, proposed and the interval of the difference, one metric a line."""
         lines = [f"{'':<28}{'current':>16}{'proposed':>16}{'difference':>16}   95 % interval"]
-        for key, paired in self.comparison.intervals.items():
+        told = metrics_that_tell([self.current, self.proposed])
+        for key in [key for key in self.comparison.intervals if key in told]:
+            paired = self.comparison.intervals[key]
             numbers = (paired.current.value, paired.proposed.value, paired.difference.value)
             cells = "".join(f"{number:>16,.6g}" for number in numbers)
             low, high = paired.difference.low, paired.difference.high
@@ -149,7 +153,7 @@ def run_replay(
         run.numbers(result.metrics, flat_parameters(result.policy))
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            save_result(result, folder)
+            save_result(result, inputs.book, folder)
             _save_common(folder, config, inputs, dict(result.metrics))
             run.folder(folder)
     return TrackedReplay(run.run_id, result, manifest)
@@ -158,10 +162,26 @@ def run_replay(
 def replay_role(
     config: RunConfig, role: Role, inputs: Inputs, progress: Progress | None = None
 ) -> ReplayResult:
-    """Replay one of a config's two policies; nothing is tracked."""
+    """Replay one of a config's two policies; nothing is tracked.
+
+    Where liquidations move prices, a second replay without that gives the cascade multiplier.
+    """
     policy = config.incumbent_policy() if role == "incumbent" else config.candidate_policy()
-    return replay(
-        inputs.tape, inputs.book, policy, config.venue_rules(), config.seed, progress=progress
+    venue = config.venue_rules()
+    given = (inputs.tape, inputs.book, policy)
+    if venue.liquidation.impact.feedback is None:
+        return replay(*given, venue, config.seed, progress=progress)
+    first, second = _halves(progress)
+    return with_cascade(replay(*given, venue, config.seed, progress=first), *given, second)
+
+
+def _halves(progress: Progress | None) -> tuple[Progress | None, Progress | None]:
+    """Report two replays, one after the other, as one."""
+    if progress is None:
+        return None, None
+    return (
+        lambda done, rows: progress(done, 2 * rows),
+        lambda done, rows: progress(rows + done, 2 * rows),
     )
 
 
@@ -220,7 +240,7 @@ def run_study(
             run.numbers(_headline(study), proposed)
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary)
-                save_study(study, folder)
+                save_study(study, inputs.book, folder)
                 _save_common(folder, config, inputs, study_numbers(study))
                 (folder / "study.journal").write_bytes(journal.read_bytes())
                 run.folder(folder)
@@ -377,9 +397,8 @@ def _book_fit(config: RunConfig, inputs: Inputs) -> list[dict[str, Any]]:
         return []
     from backtest.generate import describe_book
 
-    keys = ("name", "target", "achieved", "unit", "source")
     rows = describe_book(inputs.book, inputs.tape, config.book.generate).rows()
-    return [dict(zip(keys, row, strict=True)) for row in rows]
+    return [row._asdict() for row in rows]
 
 
 def _write(path: Path, value: Any) -> None:

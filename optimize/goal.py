@@ -55,6 +55,12 @@ class Goal:
         """Return the objectives of one replay, in order."""
         return tuple(metrics[objective.metric] for objective in self.objectives)
 
+    @property
+    def judged(self) -> frozenset[str]:
+        """Keys of all metrics that an objective or a limit reads."""
+        wanted = [objective.metric for objective in self.objectives]
+        return frozenset([*wanted, *(limit.metric for limit in self.limits)])
+
     def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return how far each limit is exceeded, by metric; zero or less is kept."""
         return {limit.metric: limit.violation(metrics[limit.metric]) for limit in self.limits}

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from backtest.cascade import refuse_without_feedback, with_cascade
 from backtest.errors import ConfigError, LedgerError
+from backtest.metrics import CASCADE
 from backtest.mistakes import first_mistake
 from backtest.replay import replay
 from backtest.venue import YARDSTICKS, VenueRules
@@ -88,10 +90,10 @@ class Problem:
         return load_venue(fill(self.venue, values or {}, self.dimensions, "venue"))
 
     def replay(self, values: Mapping[str, Value] | None, window: Window) -> ReplayResult:
-        """Replay one candidate, or the incumbent, on a window."""
-        return replay(
-            self.tape, self.book, self.policy(values), self.rules(values), self.seed, window=window
-        )
+        """Replay one candidate, or the incumbent, on a window; twice if cascades are judged."""
+        given = (self.tape, self.book, self.policy(values))
+        result = replay(*given, self.rules(values), self.seed, window=window)
+        return with_cascade(result, *given) if CASCADE in self.goal.judged else result
 
     def incumbent_values(self) -> dict[str, Value] | None:
         """Return the incumbent as a point of the searched space, None if it is none."""
@@ -287,6 +289,8 @@ def _check_space(problem: Problem) -> None:
                 f"{dimension.path}: is what every candidate is measured by, so it cannot be "
                 "searched; give it one value."
             )
+    if CASCADE in problem.goal.judged:
+        refuse_without_feedback(problem.rules(None))
     for values in corners(problem.dimensions):
         problem.policy(values)
         problem.rules(values)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.metrics import METRICS
+from backtest.metrics import METRICS, metrics_that_tell
 from backtest.result import format_metric
 from backtest.units import MS_PER_HOUR, duration_text, iso_utc
 from optimize.bootstrap import FEWEST_DAYS
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backtest.tape import MarketTape
     from experiments.run import Inputs, PolicyComparison, TrackedStudy
 
-LABEL_WIDTH = 22
+LABEL_WIDTH = 24
 VALUE_WIDTH = 16
 SHORT_ID = 8
 _HEADLINES = (
@@ -26,7 +26,17 @@ _HEADLINES = (
     "margin_to_notional",
     "gross_bad_debt_usd",
     "residual_bad_debt_bps",
+    "adl_usd",
+    "socialised_usd",
+    "deficit_usd",
+    "fund_replenishment_days",
     "liquidations",
+    "takeovers",
+    "declined_liquidations",
+    "keeper_cost_usd",
+    "frozen_breaches",
+    "missed_triggers",
+    "cascade_multiplier",
     "coverage",
     "rejected_notional_usd",
     "margin_calls_usd",
@@ -80,7 +90,7 @@ def show_inputs(inputs: Inputs, *, hidden: bool = False) -> None:
 def show_replay(result: ReplayResult) -> None:
     """Write the headline metrics, the worst hour and the ledger."""
     write_line()
-    for key in _HEADLINES:
+    for key in _headlines(result):
         _line(_label(key), amount(key, result.metrics[key]), _aside(key, result))
     for ts, asset, move in result.worst_hours(1):
         hourly = np.all(np.diff(result.ts) == MS_PER_HOUR)
@@ -113,8 +123,8 @@ def show_study(tracked: TrackedStudy) -> None:
             )
     write_line()
     rows: list[tuple[str, ...]] = [("", "current", "proposed", "current", "proposed")]
-    for key in _HEADLINES:
-        pairs = (study.incumbent, study.proposed)
+    pairs = (study.incumbent, study.proposed)
+    for key in _headlines(*(getattr(pair, w) for pair in pairs for w in ("search", "holdout"))):
         cells = [
             amount(key, getattr(pair, window).metrics[key])
             for window in ("search", "holdout")
@@ -147,7 +157,9 @@ def show_comparison(comparison: PolicyComparison) -> None:
     """Write current, proposed and the difference with its interval, one metric a line."""
     rows = []
     few = comparison.comparison.days < FEWEST_DAYS
-    for key, paired in comparison.comparison.intervals.items():
+    told = metrics_that_tell([comparison.current, comparison.proposed])
+    for key in [key for key in comparison.comparison.intervals if key in told]:
+        paired = comparison.comparison.intervals[key]
         difference = paired.difference
         ends = amount(key, difference.low), amount(key, difference.high)
         rows.append(
@@ -185,6 +197,11 @@ def amount(key: str, value: float) -> str:
     return format_metric(key, value)
 
 
+def _headlines(*results: ReplayResult) -> list[str]:
+    told = metrics_that_tell(results)
+    return [key for key in _HEADLINES if key in told]
+
+
 def _interval(low: str, high: str) -> str:
     """Write the unit of both ends once where they share it."""
     (low_number, *low_unit), (_, *unit) = low.split(" "), high.split(" ")
@@ -196,7 +213,7 @@ def _line(label: str, text: str, aside: str = "") -> None:
 
 
 def _label(key: str) -> str:
-    for unit in ("_usd", "_bps"):
+    for unit in ("_usd", "_bps", "_days"):
         key = key.removesuffix(unit)
     return key.replace("_", " ")
 
@@ -210,6 +227,9 @@ def _aside(key: str, result: ReplayResult) -> str:
         "capital_efficiency": f"of {told('locked_collateral_usd')} locked collateral",
         "gross_bad_debt_usd": f"of which the fund paid {told('insurance_drawdown_usd')}",
         "residual_bad_debt_bps": f"of {told('open_notional_usd')} mean open interest",
+        "adl_usd": f"of {told('adl_accounts')} winners, at most {told('max_adl_haircut')} of gain",
+        "missed_triggers": f"and {told('needless_triggers')} needless ones",
+        "cascade_multiplier": f"prices moved by at most {told('largest_shift')}",
         "liquidations": f"{told('false_liquidation_share')} false: price back within {recovery}",
         "coverage": f"{told('breaches')} breaches",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from backtest.metrics import METRICS
+from backtest.metrics import METRICS, metrics_that_tell
 from experiments.report.blocks import Cell, Table
 from experiments.report.effects import LABELS
 from experiments.report.inputs import MANIFEST_KEYS
@@ -140,7 +140,7 @@ def reproduction(report: ReportInput) -> Table:
     return lay_out("T9", "What the numbers depend on.", "input|value", rows)
 
 
-def glossary() -> Table:
+def glossary(report: ReportInput) -> Table:
     """Lay out the definition of every metric, as the code that computes it holds it."""
     return lay_out(
         "T10",
@@ -149,9 +149,9 @@ def glossary() -> Table:
         [
             (
                 Cell(LABELS[key][0], key),
-                Cell(metric.definition),
-                Cell(metric.better if metric.better != "neutral" else "neither"),
+                Cell(METRICS[key].definition),
+                Cell(METRICS[key].better if METRICS[key].better != "neutral" else "neither"),
             )
-            for key, metric in METRICS.items()
+            for key in metrics_that_tell(report.results)
         ],
     )

@@ -69,7 +69,7 @@ def build_document(report: ReportInput) -> tuple[Document, Verdict]:
             _honesty(report, seen, unseen),
             _uncertainty(report, verdict, unseen),
             _reproduce(report),
-            Section("glossary", "Glossary", (appendix.glossary(),)),
+            Section("glossary", "Glossary", (appendix.glossary(report),)),
         ),
         footer=f"Every number of this report comes from run {report.run_id} and stands in "
         "report.json under its key.",

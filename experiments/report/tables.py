@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backtest.metrics import METRICS
+from backtest.metrics import METRICS, metrics_that_tell
 from backtest.units import MS_PER_DAY, duration_text, iso_utc
 from experiments.report.blocks import Cell, Table, Tone
 from experiments.report.effects import LABELS, Effect
@@ -94,7 +94,7 @@ def _effect(effect: Effect) -> tuple[Cell, Cell]:
     change = Cell(text, "" if plain else relative(effect.difference, effect.current))
     if effect.judgement == "no interval":
         additive = METRICS[effect.key].additive
-        why = f"{effect.days:,} days are too few" if additive else "an extreme of one path"
+        why = f"{effect.days:,} days are too few" if additive else "one number per path"
         return change, Cell("no interval", why, "quiet")
     if effect.unseen:
         return change, Cell("nothing to resample", effect.judgement, "quiet")
@@ -133,7 +133,7 @@ def all_metrics(
 ) -> Table:
     """T2: every metric, hold-out and search window side by side."""
     rows = []
-    for key in METRICS:
+    for key in metrics_that_tell(report.results):
         unseen, seen = holdout[key], search[key]
         label, of = LABELS[key]
         rows.append(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from experiments.vector_adapters import (
     deleveraging,
-    derive,
+    derive_portfolio,
+    derive_standard,
     grids,
     liquidation,
     margins,
     prices,
     risk,
+    weights,
 )
 from experiments.vector_adapters.base import MARGIN, RISK, NotCoveredError, answer
 
@@ -19,10 +21,12 @@ __all__ = [
     "NotCoveredError",
     "answer",
     "deleveraging",
-    "derive",
+    "derive_portfolio",
+    "derive_standard",
     "grids",
     "liquidation",
     "margins",
     "prices",
     "risk",
+    "weights",
 ]

@@ -20,14 +20,15 @@ def open_interest_rate(base: float, lower: float, upper: float, open_interest: f
     base
         Initial margin rate of a quiet market.
     lower, upper
-        Open notional between which the rate rises; equal where it does not.
+        Open notional between which the rate rises; an upper one of 0 means that it does not.
     open_interest
         Open notional of the market.
     """
-    if upper <= lower:
+    if upper <= 0.0 or open_interest <= lower:
         return base
-    used = (open_interest - lower) / (upper - lower)
-    return min(1.0, base + max(0.0, used) * (1.0 - base))
+    if open_interest >= upper:
+        return 1.0
+    return base + (open_interest - lower) / (upper - lower) * (1.0 - base)
 
 
 def size_rate(base: float, slope: float, size: float) -> float:

@@ -8,28 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest.metrics import METRICS, compute_metrics, daily_sums, from_sums
+from backtest.kernels.records import LIQUIDATION, SERIES_NAMES, TAKEOVER
+from backtest.metrics import (
+    METRICS,
+    compute_metrics,
+    daily_sums,
+    from_sums,
+    metrics_that_tell,
+)
 from backtest.replay import replay
-from backtest.result import LIQUIDATION_DTYPE, MarginPath, ReplayResult, format_metric
+from backtest.result import ADL_DTYPE, LIQUIDATION_DTYPE, MarginPath, ReplayResult, format_metric
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 from backtest.venue import VenueRules
 from tests.backtest.cases import gross_policy, random_book
 from tests.tapes import make_tape
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-SERIES = (
-    "open_notional_usd",
-    "locked_collateral_usd",
-    "required_initial_usd",
-    "gross_bad_debt_usd",
-    "insurance_drawdown_usd",
-    "residual_bad_debt_usd",
-    "liquidations",
-    "liquidated_notional_usd",
-    "rejected_notional_usd",
-    "margin_calls_usd",
-    "ledger_imbalance_usd",
-)
+LEVELS = ("open_notional_usd", "locked_collateral_usd", "required_initial_usd")
 
 
 def hand_made_result(rows: int = 48) -> ReplayResult:
@@ -41,10 +36,7 @@ def hand_made_result(rows: int = 48) -> ReplayResult:
         interval_ms=np.full(rows, MS_PER_HOUR),
         assets=("BTC",),
         index=np.full((rows, 1), 100.0),
-        series={
-            name: np.full(rows, float("usd" in name and "_bad_" not in name)) for name in SERIES
-        }
-        | {name: np.zeros(rows) for name in SERIES[3:]},
+        series={name: np.full(rows, float(name in LEVELS)) for name in SERIES_NAMES},
         liquidation_log=np.zeros(0, LIQUIDATION_DTYPE),
         margin=MarginPath(np.full(shape, 0.1), np.full(shape, 0.06), np.zeros(shape)),
         tape_digest="",
@@ -180,6 +172,62 @@ def test_a_liquidation_is_false_only_if_the_price_comes_back_in_time():
 
 
 @pytest.mark.parametrize(
+    ("levels", "days"),
+    [
+        ([10.0, 10.0, 10.0, 10.0], 0.0),
+        ([10.0, 4.0, 6.0, 10.0, 12.0], 2 / 24),
+        # A second draw before the first is made good prolongs it; a fund is whole at its own peak.
+        ([10.0, 12.0, 11.0, 9.0, 11.5, 12.0], 3 / 24),
+        ([9.0, 10.0, 10.0, 8.0, 10.0], 1 / 24),
+        ([10.0, 4.0, 9.99], np.inf),
+    ],
+)
+def test_a_fund_is_short_until_it_is_back_at_its_highest_level(levels, days):
+    result = hand_made_result(len(levels))
+    venue = VenueRules(insurance_fund={"start_usd": 10.0})
+    series = {**result.series, "fund_usd": np.array(levels)}
+    metrics = replace(result, series=series, venue=venue, metrics={}).metrics
+    assert metrics["fund_replenishment_days"] == pytest.approx(days)
+
+
+def test_a_deficit_that_is_open_at_the_end_is_named_and_a_paid_one_is_not():
+    result = hand_made_result(3)
+    for levels, left in (([-5.0, -9.0, -2.0], 2.0), ([-5.0, -9.0, 0.0], 0.0)):
+        series = {**result.series, "deficit_usd": np.array(levels)}
+        metrics = replace(result, series=series, metrics={}).metrics
+        assert metrics["deficit_usd"] == left
+
+
+def test_a_takeover_is_no_liquidation_step_that_could_be_false():
+    result = hand_made_result(3)
+    log = np.zeros(2, LIQUIDATION_DTYPE)
+    log["ts"], log["false"] = result.ts[1], True
+    log["kind"] = (LIQUIDATION, TAKEOVER)
+    series = {**result.series, "liquidations": np.array([0.0, 1.0, 0.0])}
+    metrics = replace(result, series=series, liquidation_log=log, metrics={}).metrics
+    assert metrics["false_liquidation_share"] == 1.0
+
+
+def test_the_largest_haircut_is_that_of_the_worst_hit_winner():
+    result = hand_made_result(3)
+    log = np.zeros(2, ADL_DTYPE)
+    log["share"] = (0.25, 0.75)
+    assert replace(result, adl_log=log, metrics={}).metrics["max_adl_haircut"] == 0.75
+    assert result.metrics["max_adl_haircut"] == 0.0
+
+
+def test_a_metric_of_a_rule_tells_something_where_the_rule_is_or_the_number_is_not_zero():
+    plain = hand_made_result(3)
+    assert "adl_usd" not in metrics_that_tell([plain])
+    assert "gross_bad_debt_usd" in metrics_that_tell([plain])
+    ruled = replace(plain, venue=VenueRules(auto_deleveraging={"mode": "queue"}), metrics={})
+    assert "adl_usd" in metrics_that_tell([plain, ruled])
+    series = {**plain.series, "adl_usd": np.array([0.0, 1.0, 0.0])}
+    assert "adl_usd" in metrics_that_tell([replace(plain, series=series, metrics={})])
+    assert "cascade_multiplier" not in metrics_that_tell([plain])
+
+
+@pytest.mark.parametrize(
     ("key", "value", "text"),
     [
         ("capital_efficiency", 6.812, "6.81x"),
@@ -188,17 +236,21 @@ def test_a_liquidation_is_false_only_if_the_price_comes_back_in_time():
         ("liquidations", 1204.0, "1,204"),
         ("gross_bad_debt_usd", 1_312_345.6, "1,312,346 USD"),
         ("coverage", float("nan"), "not defined"),
+        ("fund_replenishment_days", 2.04, "2.0 days"),
+        ("fund_replenishment_days", float("inf"), "not within the window"),
     ],
 )
 def test_metrics_are_written_with_their_units(key, value, text):
     assert format_metric(key, value) == text
 
 
-def test_a_result_prints_every_metric_and_its_worst_rows():
+def test_a_result_prints_every_metric_that_tells_something_and_its_worst_rows():
     tape = make_tape(rows=2 * 24, seed=3)
     result = replay(tape, random_book(tape, 3), gross_policy(0.1), VenueRules())
     printed = str(result)
-    assert all(key in printed for key in METRICS)
+    told = metrics_that_tell([result])
+    assert all(key in printed for key in told)
+    assert len(told) < len(METRICS)
     assert printed.count("%") >= 5
     assert len(result.worst_hours(3)) == 3
     assert result.ts[-1] - result.ts[0] < 2 * MS_PER_DAY

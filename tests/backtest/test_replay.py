@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from backtest.book import CLOSE, OPEN, AccountBook
 from backtest.errors import BookError, LookAheadError
-from backtest.kernels.state import DEFICIT, FUND
 from backtest.reference import replay_reference
+from backtest.reference.quotes import quote
 from backtest.replay import replay
 from backtest.requirement import RequirementLayer
 from backtest.tape import MarketTape
@@ -97,17 +97,17 @@ def test_socialised_loss_sums_to_the_deficit_and_leaves_nothing_uncovered():
     book = one_trade_book(tape, [10.0, -10.0], [1_000.0, 1_000.0])
     venue = VenueRules(insurance_fund={"start_usd": 30.0}, **FREE)
     series, _, twin = replay_reference(tape, book, gross_policy(0.1), venue)
+    world = twin.world
     result = replay(tape, book, gross_policy(0.1), venue)
     # Bought 1,000 USD of notional on 100 USD of margin; the market halved: 400 are missing.
     assert result.metrics["gross_bad_debt_usd"] == pytest.approx(400.0)
     assert result.metrics["insurance_drawdown_usd"] == pytest.approx(30.0)
     assert result.metrics["residual_bad_debt_usd"] == pytest.approx(370.0)
-    assert twin.deficit == pytest.approx(0.0, abs=1e-9)
-    assert twin.fund == 0.0
+    assert world.deficit == pytest.approx(0.0, abs=1e-9)
+    assert world.fund == 0.0
     # The short had made 500 on its 100 and pays the 370.
-    assert twin.equity_now(twin.accounts[1]) == pytest.approx(600.0 - 370.0)
+    assert world.equity_now(world.accounts[1]) == pytest.approx(600.0 - 370.0)
     assert series["residual_bad_debt_usd"].sum() == pytest.approx(370.0)
-    assert (FUND, DEFICIT) == (0, 3)
 
 
 def test_bad_debt_is_counted_once_per_account():
@@ -157,8 +157,8 @@ def test_to_target_liquidation_restores_the_target():
     share = result.liquidation_log["share"][0]
     # equity 55, maintenance 57.3: f = (85.95 - 55) / (85.95 - 0.02 * 955)
     assert share == pytest.approx((1.5 * 57.3 - 55.0) / (1.5 * 57.3 - 0.02 * 955.0))
-    after = twin.equity_now(twin.accounts[0])
-    maintenance = 0.06 * abs(twin.accounts[0].positions[0].quantity) * 95.5
+    after = twin.world.equity_now(twin.world.accounts[0])
+    maintenance = 0.06 * abs(twin.world.accounts[0].positions[0].quantity) * 95.5
     assert after == pytest.approx(1.5 * maintenance)
     assert len(log) == 1
 
@@ -241,8 +241,8 @@ def test_an_inverse_perpetual_pays_profit_in_coin():
     )
     _, _, twin = replay_reference(tape, book, gross_policy(0.5), VenueRules(**FREE))
     # 10 contracts of 10 USD: 100 USD bought at 100, worth 1/100 - 1/125 coin more per dollar.
-    coins = twin.accounts[0].cash[1] - 10 * 10 / 125.0
-    posted = 5.0 - twin.accounts[0].wallet
+    coins = twin.world.accounts[0].cash[1] - 10 * 10 / 125.0
+    posted = 5.0 - twin.world.wallets[0]
     assert coins - posted == pytest.approx(100.0 * (1 / 100.0 - 1 / 125.0))
 
 
@@ -254,7 +254,7 @@ def test_funding_is_paid_by_longs_on_notional():
     book = one_trade_book(tape, [1.0, -1.0], [1e6, 1e6])
     _, _, twin = replay_reference(tape, book, gross_policy(0.1), VenueRules(**FREE))
     price = tape.mark[0, 0]
-    equity = [twin.equity_now(account) for account in twin.accounts]
+    equity = [twin.world.equity_now(account) for account in twin.world.accounts]
     assert equity[0] == pytest.approx(0.1 * price - 0.001 * price)
     assert equity[1] == pytest.approx(0.1 * price + 0.001 * price)
 
@@ -269,13 +269,17 @@ def test_options_settle_at_expiry_for_what_they_are_worth_at_the_index(inverse):
     book = one_trade_book(
         tape, [1.0], [1e6], order_instrument=np.array([option]), order_ts=tape.ts[[start]]
     )
-    result = replay(tape, book, gross_policy(0.5), VenueRules(**FREE))
+    venue = VenueRules(settlement={"average": 0}, **FREE)
+    result = replay(tape, book, gross_policy(0.5), venue)
     row = int(np.searchsorted(tape.ts, table.expiry_ms[option]))
     payoff = max(tape.index[row, 0] - table.strike[option], 0.0)
     assert result.series["accounts_open"][row - 1] == 1
     assert result.series["accounts_open"][row] == 0
-    twin = replay_reference(tape, book, gross_policy(0.5), VenueRules(**FREE))[2]
-    premium = twin.quote(option, start, int(twin.tape.snapshot[start])).value_usd
+    world = replay_reference(tape, book, gross_policy(0.5), venue)[2].world
+    index, mark, at_ms = tape.index[start, 0], tape.mark[start, 0], int(tape.ts[start])
+    premium = quote(
+        world.tape, option, index, mark, int(world.tape.snapshot[start]), at_ms, 0.1
+    ).value_usd
     if inverse:
         # The premium was paid in coin, and the coins that were owed for it have moved since.
         premium *= tape.index[row, 0] / tape.index[start, 0]
@@ -298,7 +302,7 @@ def test_progress_is_reported_and_cutting_the_loop_changes_nothing(monkeypatch):
     tape = make_tape(rows=90, seed=4)
     book = random_book(tape, 4)
     whole = replay(tape, book, gross_policy(0.05), VenueRules())
-    monkeypatch.setattr("backtest.replay.ROWS_PER_CALL", 7)
+    monkeypatch.setattr("backtest.replay.INSTANTS_PER_CALL", 7)
     seen: list[tuple[int, int]] = []
     cut = replay(tape, book, gross_policy(0.05), VenueRules(), progress=lambda *at: seen.append(at))
     assert seen[-1] == (90, 90)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backtest.generate import FitRow
-from backtest.kernels.state import SERIES_NAMES
+from backtest.kernels.records import SERIES_NAMES
 from backtest.result import LIQUIDATION_DTYPE, MarginPath, ReplayResult
 from backtest.seeds import stream
 from backtest.tape import DataSource

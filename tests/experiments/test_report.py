@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -430,7 +431,8 @@ def test_the_numbers_file_holds_what_the_page_shows(better: ReportInput, tmp_pat
     numbers = json.loads(files["report.json"])
     window = numbers["windows"]["holdout"]
     for role in ("current", "proposed"):
-        assert window[role] == getattr(better.holdout, role).metrics
+        metrics = getattr(better.holdout, role).metrics
+        assert window[role] == {k: v if math.isfinite(v) else None for k, v in metrics.items()}
     assert len(numbers["trials"]) == 40
     assert len(numbers["episodes"]) == 5
     assert set(numbers["sha256"]) >= {"report.html", "report.md", "figure 1 (F1)"}

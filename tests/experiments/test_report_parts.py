@@ -270,7 +270,7 @@ def test_what_differs_by_rounding_is_no_worst_day_and_no_effect() -> None:
     pair = Pair(pair.current, same, compare_paired(pair.current, same, 11, resamples=50))
     assert worst_day(pair, "liquidated_notional_usd", held_out=True) is None
     found = effects(pair)
-    assert not any(effect.difference for effect in found.values())
+    assert all(effect.difference == 0 or math.isnan(effect.current) for effect in found.values())
     assert {effect.judgement for effect in found.values()} <= {
         "no detectable difference", "neither good nor bad", "no interval",
     }  # fmt: skip
@@ -278,8 +278,13 @@ def test_what_differs_by_rounding_is_no_worst_day_and_no_effect() -> None:
 
 def test_effects_keep_the_difference_of_the_metrics() -> None:
     pair = make_input().holdout
+    compared = 0
     for key, effect in effects(pair).items():
-        assert effect.difference == pair.proposed.metrics[key] - pair.current.metrics[key]
+        current, proposed = pair.current.metrics[key], pair.proposed.metrics[key]
+        if math.isfinite(current) and math.isfinite(proposed):
+            compared += 1
+            assert effect.difference == proposed - current
+    assert compared > 15
 
 
 @given(numbers, st.sampled_from(["USD", "share", "x", "bps", "count"]))

@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seed=11,
     )
     folder = tmp_path_factory.mktemp("run")
-    save_study(run_study(problem), folder)
+    save_study(run_study(problem), book, folder)
     rows = describe_book(book, tape, spec).rows()
     inputs = {
         "sources": [asdict(source) for source in tape.sources],

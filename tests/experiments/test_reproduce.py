@@ -109,17 +109,17 @@ def test_a_changed_number_that_the_report_reads_is_seen(
 
 
 def test_a_changed_series_that_the_report_draws_is_seen(tracker: Tracker, replay_id: str) -> None:
-    path = tracker.artifacts(replay_id) / "replay.npz"
+    path = tracker.artifacts(replay_id) / "replay.protocol.parquet"
     before = path.read_bytes()
-    with np.load(path) as stored:
-        arrays = dict(stored)
-    arrays["series.fund_usd"][-1] += 1.0
-    np.savez_compressed(path, **arrays)
+    table = pq.read_table(path)
+    columns = {key: table[key].to_numpy() for key in table.column_names}
+    columns["fund_usd"] = columns["fund_usd"] + np.eye(1, len(columns["fund_usd"]))[0]
+    pq.write_table(pa.table(columns), path)
     try:
         again = reproduce(replay_id, tracker, inputs=small_study.inputs())
     finally:
         path.write_bytes(before)
-    assert "series.fund_usd in replay.npz was" in str(again)
+    assert "fund_usd in replay.protocol.parquet was" in str(again)
 
 
 def test_a_changed_hold_out_figure_of_any_trial_is_seen(tracker: Tracker, study_id: str) -> None:

@@ -286,6 +286,9 @@ def test_rates_scale_with_open_interest_size_and_hedges() -> None:
         assert ask(*engine, **tier, oi=interest)["imf"] == pytest.approx(rate)
     never = {"base_imf": 0.2, "lower": 0.0, "upper": 0.0, "oi": 1e9}
     assert ask(*engine, **never)["imf"] == 0.2
+    sudden = {"base_imf": 0.2, "lower": 1e6, "upper": 1e6}
+    assert ask(*engine, **sudden, oi=1e6)["imf"] == 0.2
+    assert ask(*engine, **sudden, oi=1e6 + 1.0)["imf"] == 1.0
     assert "im" not in ask(*engine, **tier, oi=0.0)
     linear = ask(
         "Deribit standard margin", "size_scaled_static",

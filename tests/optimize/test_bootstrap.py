@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from backtest.errors import DataError
+from backtest.kernels.records import SERIES_NAMES
 from backtest.metrics import METRICS
 from backtest.result import LIQUIDATION_DTYPE, MarginPath, ReplayResult
 from backtest.seeds import stream
@@ -14,13 +15,6 @@ from backtest.venue import VenueRules
 from optimize.bootstrap import FEWEST_DAYS, block_length, compare_paired, draw_days
 
 START_MS = 1_704_067_200_000
-LEVELS = (
-    "open_notional_usd", "locked_collateral_usd", "required_initial_usd", "ledger_imbalance_usd",
-)  # fmt: skip
-FLOWS = (
-    "gross_bad_debt_usd", "insurance_drawdown_usd", "residual_bad_debt_usd", "liquidations",
-    "liquidated_notional_usd", "rejected_notional_usd", "margin_calls_usd",
-)  # fmt: skip
 
 
 def made_up(days: int = 60, collateral: float = 1.0, noise: float = 0.0) -> ReplayResult:
@@ -28,7 +22,7 @@ def made_up(days: int = 60, collateral: float = 1.0, noise: float = 0.0) -> Repl
     rows = 24 * days
     random = stream(5, "series")
     path = 1e6 * (2 + np.sin(np.arange(rows) / 200)) + 1e4 * random.standard_normal(rows)
-    series = {key: np.zeros(rows) for key in (*LEVELS, *FLOWS)}
+    series = {key: np.zeros(rows) for key in SERIES_NAMES}
     series["open_notional_usd"] = 5 * path
     series["required_initial_usd"] = 0.1 * path
     wobble = 1 + noise * stream(6, "noise").standard_normal(rows)

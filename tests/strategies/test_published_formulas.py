@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
 from experiments.vector_adapters import MARGIN, answer
 from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
+from strategies.formulas.derive_portfolio import PortfolioExpiry, discounts
 from strategies.formulas.health import CoinWeights, coin_health
-from strategies.formulas.options import deribit_short
+from strategies.formulas.options import bybit_short, deribit_short
 from strategies.formulas.sized import open_interest_rate
 from strategies.formulas.tail_factors import lognormal_factors
 
@@ -100,6 +105,9 @@ def test_the_standard_manager_charges_perpetuals_doubt_and_a_lost_peg() -> None:
     depegged = standard(short, stable=0.88)
     assert plain["IM"] - depegged["IM"] == pytest.approx(0.1 * 1.2 * 1500.0)
     assert standard(short, stable=0.99) == plain
+    hedged, lost = standard(short, perp=-2.0), standard(short, perp=-2.0, stable=0.88)
+    assert hedged["IM"] - lost["IM"] == pytest.approx(0.1 * 1.2 * 1500.0 * 3.0)
+    assert hedged["MM"] == lost["MM"]
     assert standard(base=2.0)["IM"] == pytest.approx(0.1 * 2.0 * 1500.0)
 
 
@@ -150,6 +158,30 @@ def test_a_perpetual_in_the_first_form_loses_at_its_own_price_and_pays_on_spot()
     assert depegged["IM"] == pytest.approx((1.3 + 0.1 * 2.0) * worst)
 
 
+def test_coins_in_the_first_form_are_worth_and_lose_their_price_in_the_settlement_coin() -> None:
+    found = first(base=2.0, stable=1.25)
+    worst = -2.0 * 1500.0 / 1.25 * 0.15 - 2.0 * 0.02 * 1500.0
+    assert found["MM"] == pytest.approx(2.0 * 1500.0 / 1.25 + worst)
+    assert found["IM"] == pytest.approx(2.0 * 1500.0 / 1.25 + 1.3 * worst)
+
+
+def test_a_debt_is_marked_up_but_never_beyond_its_undiscounted_value() -> None:
+    """`PMRMLib_2.sol`: a gain shrinks with a raised rate, a debt grows with another."""
+    names = (
+        "short_rate_mult", "long_rate_mult", "short_rate_add", "long_rate_add",
+        "long_static_discount", "short_static_discount",
+    )  # fmt: skip
+    rules = SimpleNamespace(**dict(zip(names, (0.5, 2.0, 0.03, 0.08, 0.95, 0.9), strict=True)))
+    year = PortfolioExpiry(365 * 86_400.0, 0.0, 100.0, 0.1, 1.0, ())
+    factors = discounts(year, rules)
+    assert factors == pytest.approx(
+        (math.exp(-0.1), 0.95 * math.exp(-0.28), 0.9 * math.exp(0.08)), rel=1e-12
+    )
+    rules.short_static_discount = 1.04
+    assert discounts(year, rules).debt == pytest.approx(math.exp(0.1))
+    assert discounts(year._replace(rate=-0.1), rules).time == 1.0
+
+
 def second(
     collateral: list[tuple[float, float, bool, float, float]], expiries: list[Any], **changes: Any
 ) -> dict[str, Any]:
@@ -186,6 +218,23 @@ def test_collateral_in_the_second_form_is_cut_and_moves_with_spot_if_it_cancels_
         },
         rel=1e-9,
     )  # fmt: skip
+
+
+def test_a_perpetual_in_the_second_form_pays_on_spot_in_both_margins() -> None:
+    perp = {"qty": 2.0, "price": 100_500.0, "conf": 1.0, "unrealised_pnl": 30.0,
+            "unrealised_funding": -5.0}  # fmt: skip
+    found = second([], [], spot=100_000.0, perp=perp)
+    worst = -2.0 * 100_500.0 * 0.18
+    assert found["worst_regular_loss"] == pytest.approx(worst)
+    assert found["worst_tail_loss"] == pytest.approx(-2.0 * 100_500.0 * 0.036)
+    assert found["MM"] == pytest.approx(0.8 * worst - 200_000.0 * 0.015 + 25.0)
+    assert found["IM"] == pytest.approx(worst - 200_000.0 * 0.02 + 25.0)
+    doubted = second([], [], spot=100_000.0, perp=perp | {"conf": 0.5})
+    assert found["IM"] - doubted["IM"] == pytest.approx(0.5 * 200_000.0)
+    assert found["MM"] == doubted["MM"]
+    depegged = second([], [], spot=100_000.0, perp=perp, stable=0.88)
+    assert found["IM"] - depegged["IM"] == pytest.approx(0.1 * 2.0 * -worst)
+    assert found["MM"] == depegged["MM"]
 
 
 def test_the_second_form_of_portfolio_margin_answers_derives_hardest_case() -> None:
@@ -254,6 +303,17 @@ def test_expected_shortfall_of_a_short_exceeds_that_of_a_long(
     assert short > long
 
 
+@pytest.mark.parametrize("drift", [-0.5, 0.0, 0.8])
+def test_risk_factors_are_the_mean_loss_beyond_the_quantile(drift: float) -> None:
+    tail, years, volatility = 0.05, 0.1, 0.9
+    ranks = (np.arange(200_000) + 0.5) / 200_000 * tail
+    worst = ndtri(ranks)
+    level, spread = (drift - volatility**2 / 2) * years, volatility * math.sqrt(years)
+    long, short = lognormal_factors(tail, years, drift, volatility)
+    assert long == pytest.approx(1.0 - np.exp(level + spread * worst).mean(), rel=1e-3)
+    assert short == pytest.approx(np.exp(level - spread * worst).mean() - 1.0, rel=1e-3)
+
+
 @settings(deadline=None)
 @given(quantity=st.floats(-1e6, 1e6), deposits=st.floats(0.0, 1e9))
 def test_health_counts_debts_above_and_coins_below_their_value(
@@ -273,6 +333,11 @@ def test_initial_margin_of_an_option_covers_its_maintenance_and_its_value(
 ) -> None:
     initial, maintenance = deribit_short(50_000.0, strike, mark, is_call)
     assert initial >= maintenance > mark
+
+
+def test_an_option_dearer_than_its_underlying_asks_a_share_of_its_value() -> None:
+    assert bybit_short(100.0, 250.0, 0.03, 0.002) == pytest.approx(7.5 + 250.0 + 0.2)
+    assert bybit_short(100.0, 5.0, 0.03, 0.002) == pytest.approx(3.0 + 5.0 + 0.2)
 
 
 @given(st.floats(0.01, 1.0), st.floats(0.0, 1e8), st.floats(0.0, 1e8), st.floats(0.0, 1e9))
