@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 WORKERS ?= auto
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test test-long lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) ## make .venv from the lock and compile the kernels; only Python 3.11 or newer is needed
 
@@ -32,6 +32,9 @@ demo: setup ## pull, replay, search, track and report on a simulated market: out
 
 test: setup ## all tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+test-long: setup ## the two engines against each other, 40,000 random cases
+	REMARGIN_TWIN_EXAMPLES=40000 $(BIN)/python -m pytest -q tests/backtest/test_twin.py
 
 lint: setup ## style, form and types
 	$(BIN)/ruff check .
