@@ -81,6 +81,8 @@ def _columns(constants: np.ndarray) -> int:
 
 _WIDE = 4 * LANES
 """Scenarios added up at a time, as long as so many are left: enough to keep a core busy."""
+_DOWN, _KEPT, _UP = range(3)
+"""Rows of the table of deviations, `sigma * sqrt(years)`, by direction of the shock."""
 _FORWARD, _STRIKE, _IS_CALL, _MONEYNESS, _PRICE = range(5)
 """Rows of the table of options before any shock."""
 _MOVE, _LOG_MOVE, _ON_PRICE, _ON_BASE = 0, 1, 2, 4
@@ -116,19 +118,21 @@ def _shock_volatility(
     least_days, least_vol = constants[LEAST_DAYS], constants[LEAST_VOL]
     near, far = constants[POWER_TO_30_DAYS], constants[POWER_BEYOND]
     up, down = given.parameters[-2], given.parameters[-1]
-    sigmas, all_years = market.sigma, market.years
-    for n in range(len(listed)):
-        days = max(all_years[np.uint64(listed[n])] * 365.0, least_days)
-        # A library's logarithm keeps a loop from being vectorised, so it has one of its own.
-        deviations[1, n] = (near if days <= 30.0 else far) * math.log(30.0 / days)
     for n in range(len(listed)):
         i = np.uint64(listed[n])
-        sigma, root = sigmas[i], math.sqrt(all_years[i])
-        stretch = exp_negative(deviations[1, n])
+        years = market.years[i]
+        days = max(years * 365.0, least_days)
+        # Look-ups and a library's logarithm keep a loop from being vectorised: the rest follows.
+        deviations[_DOWN, n] = market.sigma[i]
+        deviations[_KEPT, n] = years
+        deviations[_UP, n] = (near if days <= 30.0 else far) * math.log(30.0 / days)
+    for n in range(len(listed)):
+        sigma, root = deviations[_DOWN, n], math.sqrt(deviations[_KEPT, n])
+        stretch = exp_negative(deviations[_UP, n])
         raised = sigma * (1.0 + up * stretch)
-        deviations[0, n] = sigma * max(0.0, 1.0 - down * stretch) * root
-        deviations[1, n] = sigma * root
-        deviations[2, n] = (least_vol if raised < least_vol else raised) * root
+        deviations[_DOWN, n] = sigma * max(0.0, 1.0 - down * stretch) * root
+        deviations[_KEPT, n] = sigma * root
+        deviations[_UP, n] = (least_vol if raised < least_vol else raised) * root
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -156,7 +160,7 @@ def _price_options(
             before[_FORWARD, n],
             before[_STRIKE, n],
             before[_MONEYNESS, n],
-            deviations[1, n],
+            deviations[_KEPT, n],
             before[_IS_CALL, n],
         )
     for n in range(len(listed)):
@@ -164,7 +168,7 @@ def _price_options(
         asset, inverse = np.uint64(asset_of[i]), np.uint64(inverse_of[i])
         forward, strike, is_call = before[_FORWARD, n], before[_STRIKE, n], before[_IS_CALL, n]
         moneyness, base = before[_MONEYNESS, n], before[_PRICE, n]
-        lowered, kept, raised = deviations[0, n], deviations[1, n], deviations[2, n]
+        lowered, kept, raised = deviations[_DOWN, n], deviations[_KEPT, n], deviations[_UP, n]
         on_price, on_base = np.uint64(_ON_PRICE) + inverse, np.uint64(_ON_BASE) + inverse
         scale = sizes[i] * (index[asset] / forward if inverse == 1 else 1.0)
         for k in range(columns):
@@ -273,6 +277,33 @@ _scan_wide = _scan_of(_WIDE)
 _scan_narrow = _scan_of(LANES)
 
 
+@numba.extending.register_jitable(error_model="numpy")
+def _scan_in_parts(
+    profit: np.ndarray, market: Market, holdings: Holdings, first: int, last: int, asset: int
+) -> tuple[float, int, float, int, float]:
+    """Scan any number of scenarios, as many at a time as are left."""
+    columns, wide, narrow = np.uint64(profit.shape[1]), np.uint64(_WIDE), np.uint64(LANES)
+    left, at_left, right, at_right = np.inf, 0, np.inf, 0
+    short_notional = 0.0
+    column = np.uint64(0)
+    while column < columns:
+        if columns - column >= wide:
+            one, at_one, two, at_two, short_notional = _scan_wide(
+                profit, market, holdings, first, last, asset, column
+            )
+            column += wide
+        else:
+            one, at_one, two, at_two, short_notional = _scan_narrow(
+                profit, market, holdings, first, last, asset, column
+            )
+            column += narrow
+        if not one >= left:
+            left, at_left = one, at_one
+        if not two >= right:
+            right, at_right = two, at_two
+    return left, at_left, right, at_right, short_notional
+
+
 @requirement_kernel
 def scenario_grid_kernel(
     given: KernelInput,
@@ -285,7 +316,7 @@ def scenario_grid_kernel(
     reprice_stale(given, market, holdings, accounts)
     # What indexes an array is unsigned: a signed one is first checked for counting from the end.
     profit, assets = given.scratch, len(market.index)
-    columns, wide, narrow = np.uint64(profit.shape[1]), np.uint64(_WIDE), np.uint64(LANES)
+    columns, wide = np.uint64(profit.shape[1]), np.uint64(_WIDE)
     for account in accounts:
         first = np.uint64(holdings.start[np.uint64(account)])
         last = first + np.uint64(holdings.count[np.uint64(account)])
@@ -301,23 +332,14 @@ def scenario_grid_kernel(
                 shift = trailing_zeros(held) & np.uint64(ASSETS_PER_WORD - 2)
                 held &= ~(np.uint64(3) << shift)
                 asset = np.uint64(block) + shift
-                left, at_left, right, at_right = np.inf, 0, np.inf, 0
-                column = np.uint64(0)
-                while column < columns:
-                    if columns - column >= wide:
-                        one, at_one, two, at_two, short_notional = _scan_wide(
-                            profit, market, holdings, first, last, asset, column
-                        )
-                        column += wide
-                    else:
-                        one, at_one, two, at_two, short_notional = _scan_narrow(
-                            profit, market, holdings, first, last, asset, column
-                        )
-                        column += narrow
-                    if not one >= left:
-                        left, at_left = one, at_one
-                    if not two >= right:
-                        right, at_right = two, at_two
+                if columns == wide:
+                    left, at_left, right, at_right, short_notional = _scan_wide(
+                        profit, market, holdings, first, last, asset, np.uint64(0)
+                    )
+                else:
+                    left, at_left, right, at_right, short_notional = _scan_in_parts(
+                        profit, market, holdings, first, last, asset
+                    )
                 if not left >= 0.0:
                     loss -= left
                 if -left > largest:
