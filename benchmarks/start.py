@@ -1,4 +1,4 @@
-"""From an interpreter that has loaded nothing to the first replayed row; prints processor seconds."""
+"""From a fresh interpreter to the first replayed rows; prints processor seconds."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ ASSETS_PER_WORD = 64
 
 
 @numba.extending.register_jitable(**INLINED)
-def assets_held(market: Market, holdings: Holdings, first: int, last: int, block: int) -> int:
+def assets_held(market: Market, holdings: Holdings, first: int, last: int, block: int) -> np.uint64:
     """Return a word whose bit ``k`` tells whether some slots hold asset ``block + k``."""
     held = np.uint64(0)
     for slot in range(first, last):

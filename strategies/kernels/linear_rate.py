@@ -18,14 +18,10 @@ Maintenance is a fixed share of all this, except for the value of long options, 
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
-
 import numba
 import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 
-from backtest.errors import PolicyError
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED
 from backtest.kernels.lanes import (
@@ -46,61 +42,21 @@ from backtest.kernels.types import (
 )
 from backtest.requirement import RequirementRule
 from strategies.kernels.legs import ASSETS_PER_WORD, assets_held, net_notional_usd
+from strategies.kernels.linear_law import (
+    BRACKETS,
+    FIRST_BOUND,
+    MAINTENANCE_RATIO,
+    OPTION_FLOOR,
+    OTM_SHARE,
+    PLAIN,
+    linear_rate_constants,
+    linear_rate_reference,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["LANES", "linear_rate", "linear_rate_constants"]
 
 LANES = 32
 """Accounts that are asked at a time where each holds a single perpetual."""
-_MAINTENANCE_RATIO = 0
-_OPTION_FLOOR = 1
-_OTM_SHARE = 2
-_BRACKETS = 3
-_FIRST_BOUND = 4
-
-
-def linear_rate_constants(
-    maintenance_ratio: float,
-    brackets: Sequence[tuple[float, float]] = ((math.inf, 1.0),),
-    option_floor: float = 0.1,
-    otm_share: float = 2.0 / 3.0,
-) -> np.ndarray:
-    """Lay out the constants of `linear_rate`.
-
-    Parameters
-    ----------
-    maintenance_ratio
-        Maintenance over initial margin, 0 to 1.
-    brackets
-        ``(upper bound in USD of net notional, multiple of the rate)``, ascending; the last
-        bound must be infinite, because beyond it nothing would be asked.
-    option_floor
-        Least rate for short options, fraction of notional.
-    otm_share
-        What remains of the rate far out of the money.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(4 + 2 * brackets,)``.
-
-    Raises
-    ------
-    PolicyError
-        If the bounds do not ascend to infinity.
-    """
-    bounds = [upper for upper, _ in brackets]
-    if not bounds or bounds[-1] != math.inf or any(np.diff([0.0, *bounds]) <= 0.0):
-        raise PolicyError(
-            f"size brackets end at {bounds} USD; they must ascend, and the last must be infinite."
-        )
-    multiples = [multiple for _, multiple in brackets]
-    head = [maintenance_ratio, option_floor, otm_share, float(len(brackets))]
-    return np.array([*head, *bounds, *multiples])
-
-
-_PLAIN = linear_rate_constants(0.5)
-"""In force where a policy states no constants: half for maintenance, no brackets."""
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -176,14 +132,14 @@ def _charge(
     short_column = assets if len(given.parameters) == 2 * assets else 0
     rate = given.parameters[np.uint64(asset + (short_column if net < 0.0 else 0))]
     size = abs(net)
-    brackets = int(constants[_BRACKETS])
+    brackets = int(constants[BRACKETS])
     lower = 0.0
     weighted = 0.0
     for k in range(brackets):
         if size <= lower:
             break
-        upper = constants[_FIRST_BOUND + k]
-        weighted += constants[_FIRST_BOUND + brackets + k] * (min(size, upper) - lower)
+        upper = constants[FIRST_BOUND + k]
+        weighted += constants[FIRST_BOUND + brackets + k] * (min(size, upper) - lower)
         lower = upper
     return rate * weighted
 
@@ -198,9 +154,9 @@ def _charge_short_option(
     index = market.index[asset]
     is_call = market.is_call[i] == 1
     rate = given.parameters[asset + (short_column if is_call else 0)]
-    rate = max(rate, constants[_OPTION_FLOOR])
+    rate = max(rate, constants[OPTION_FLOOR])
     otm = market.strike[i] - index if is_call else index - market.strike[i]
-    charged = max(rate - max(otm, 0.0) / index, constants[_OTM_SHARE] * rate)
+    charged = max(rate - max(otm, 0.0) / index, constants[OTM_SHARE] * rate)
     return charged * (-quantity * market.notional_usd[i])
 
 
@@ -258,7 +214,7 @@ def _ask_account(
     else:
         risk, long_value = _ask_portfolio(given, market, holdings, constants, first, last)
     requirement.initial[account] = risk + long_value
-    requirement.maintenance[account] = constants[_MAINTENANCE_RATIO] * risk + long_value
+    requirement.maintenance[account] = constants[MAINTENANCE_RATIO] * risk + long_value
     requirement.worst_scenario[account] = -1
 
 
@@ -271,10 +227,10 @@ def linear_rate_kernel(
     requirement: Requirement,
 ) -> None:
     """Fill ``requirement`` as the module describes; see `linear_rate_reference`."""
-    constants = given.constants if len(given.constants) else _PLAIN
+    constants = given.constants if len(given.constants) else PLAIN
     # Read before the loop: what it stores might be anywhere, for all that LLVM knows.
-    first_bound, ratio = constants[_FIRST_BOUND], constants[_MAINTENANCE_RATIO]
-    multiple = constants[_FIRST_BOUND + int(constants[_BRACKETS])]
+    first_bound, ratio = constants[FIRST_BOUND], constants[MAINTENANCE_RATIO]
+    multiple = constants[FIRST_BOUND + int(constants[BRACKETS])]
     last, step = np.uint64(len(accounts)), np.uint64(LANES)
     if last >= step:
         _tabulate_rates(given, market)
@@ -291,67 +247,6 @@ def linear_rate_kernel(
                 account = np.uint64(accounts[k])
                 _ask_account(given, market, holdings, constants, account, requirement)
         n = until
-
-
-def linear_rate_reference(
-    given: KernelInput,
-    market: Market,
-    holdings: Holdings,
-    accounts: np.ndarray,
-    requirement: Requirement,
-) -> None:
-    """Ask for margin as the module describes, in plain Python.
-
-    Parameters
-    ----------
-    given
-        ``parameters``: one rate per asset, or the rates for net longs of every asset followed
-        by those for net shorts (a short call is short its asset, a short put long).
-        ``constants``: from `linear_rate_constants`, or none for its plain form.
-    market, holdings, accounts, requirement
-        As for every requirement kernel.
-    """
-    rates = [float(rate) for rate in given.parameters]
-    assets = len(market.index)
-    rates_long, rates_short = rates[:assets], rates[-assets:]
-    constants = [float(c) for c in (given.constants if len(given.constants) else _PLAIN)]
-    ratio, option_floor, otm_share, count = constants[:_FIRST_BOUND]
-    table = constants[_FIRST_BOUND:]
-    brackets = list(
-        zip([0.0, *table], table[: int(count)], table[int(count) :], strict=False)
-    )  # (lower, upper, multiple)
-    for account in accounts:
-        net = [0.0] * assets
-        risk = long_value = 0.0
-        for slot in range(
-            holdings.start[account], holdings.start[account] + holdings.count[account]
-        ):
-            i = int(holdings.instrument[slot])
-            quantity = float(holdings.quantity[slot])
-            asset = int(market.asset[i])
-            notional_usd = float(market.notional_usd[i])
-            if market.kind[i] != OPTION:
-                net[asset] += quantity * notional_usd
-                continue
-            if quantity > 0.0:
-                long_value += quantity * float(market.value_usd[i])
-                continue
-            index, strike = float(market.index[asset]), float(market.strike[i])
-            if market.is_call[i]:
-                rate, otm = max(rates_short[asset], option_floor), max(strike - index, 0.0)
-            else:
-                rate, otm = max(rates_long[asset], option_floor), max(index - strike, 0.0)
-            risk += max(rate - otm / index, otm_share * rate) * (-quantity * notional_usd)
-        for asset in range(assets):
-            rate = rates_short[asset] if net[asset] < 0.0 else rates_long[asset]
-            weighted = 0.0
-            for lower, upper, multiple in brackets:
-                if abs(net[asset]) > lower:
-                    weighted += multiple * (min(abs(net[asset]), upper) - lower)
-            risk += rate * weighted
-        requirement.initial[account] = risk + long_value
-        requirement.maintenance[account] = ratio * risk + long_value
-        requirement.worst_scenario[account] = -1
 
 
 linear_rate = RequirementRule(
