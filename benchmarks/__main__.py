@@ -14,7 +14,15 @@ import numpy as np
 import scipy
 from numba.core import registry
 
-from benchmarks.suite import Measurement, account_ticks, met, option_prices, year_in_memory
+from benchmarks.suite import (
+    Measurement,
+    account_ticks,
+    linear_account_ticks,
+    met,
+    option_prices,
+    start,
+    years_in_memory,
+)
 
 
 def main() -> None:
@@ -22,7 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    lines = [*option_prices(), *account_ticks(), *year_in_memory()]
+    lines = [
+        *option_prices(),
+        *account_ticks(),
+        *linear_account_ticks(),
+        *start(),
+        *years_in_memory(),
+    ]
     machine = {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -48,9 +62,9 @@ def _row(line: Measurement) -> str:
     ratio = f"{line.ratio:8.1f}x" if line.ratio is not None else " " * 9
     verdict = met(line)
     aim = ""
-    if line.aim is not None:
-        bound = f">= {line.aim:g}x" if line.ratio is not None else f"<= {line.aim:g}"
-        aim = f"  aim {bound}: {'met' if verdict else 'MISSED'}"
+    if verdict is not None:
+        sign, unit = "<=" if line.at_most else ">=", "" if line.ratio is None else "x"
+        aim = f"  aim {sign} {line.aim:g}{unit}: {'met' if verdict else 'MISSED'}"
     return f"{line.name:44s}{line.value:10.2f} {line.unit:18s}{ratio}{aim}"
 
 

@@ -118,3 +118,23 @@ def _profits(
     gain[coin] = in_coins * market.index[asset[coin], None]
     profits[option] = market.contract_size[option, None] * gain
     return profits
+
+
+def numpy_linear_tick(
+    rate: np.ndarray, price: np.ndarray, cash: np.ndarray, asset: np.ndarray, quantity: np.ndarray
+) -> tuple[float, float, float, int]:
+    """Check accounts of one linear perpetual each at new prices, by whole arrays.
+
+    Returns
+    -------
+    tuple
+        Equity, initial and maintenance margin of all accounts in USD, and how many of them are
+        below maintenance.
+    """
+    value = quantity * price[asset]
+    equity = cash + value
+    initial = rate[asset] * np.abs(value)
+    maintenance = 0.5 * initial
+    below = np.count_nonzero(equity < maintenance)
+    locked = np.maximum(equity, 0.0).sum()
+    return float(locked), float(initial.sum()), float(maintenance.sum()), int(below)

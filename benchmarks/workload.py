@@ -1,4 +1,9 @@
-"""The reference workload: 10,000 accounts of 8 legs over 1,200 instruments, 32 scenarios."""
+"""The two workloads, 10,000 accounts each.
+
+The reference: 8 legs per account over 1,200 instruments, margined under 32 scenarios. The plain
+one: a single linear perpetual per account on dollars, margined by a rate, which is what most
+venues' isolated books are.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from backtest.kernels.types import Holdings, KernelInput, Market, empty_market
 from backtest.seeds import stream
 from backtest.tape import MarketTape
 from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR
+from strategies.fixed import Fixed
 from strategies.kernels.scenario_grid import scenario_grid
 from strategies.scenario import Scenario, TailMove
 
@@ -34,8 +40,18 @@ def make_policy() -> Scenario:
     return Scenario(price_steps=4, tails=(TailMove(ranges=3.0, weight=0.33),))
 
 
-def make_tape(rows: int, options: int = INSTRUMENTS - PERPETUALS) -> MarketTape:
-    """Make an hourly market of BTC and ETH with linear and inverse perpetuals and options."""
+def make_linear_policy() -> Fixed:
+    """Return one rate for everything, far from what the accounts hold."""
+    return Fixed(rate="5%")
+
+
+def make_tape(
+    rows: int, options: int = INSTRUMENTS - PERPETUALS, funding_rows: int = 1
+) -> MarketTape:
+    """Make an hourly market of BTC and ETH with linear and inverse perpetuals and options.
+
+    Funding is paid at every ``funding_rows``-th row.
+    """
     draws = stream(1, "benchmark tape")
     ts = START_MS + MS_PER_HOUR * np.arange(rows, dtype=np.int64)
     step = 0.6 * np.sqrt(MS_PER_HOUR / MS_PER_YEAR)
@@ -77,7 +93,7 @@ def make_tape(rows: int, options: int = INSTRUMENTS - PERPETUALS) -> MarketTape:
         mark=index,
         high=index * 1.002,
         low=index * 0.998,
-        funding=np.full(shape, 1e-6),
+        funding=np.where(np.arange(rows)[:, None] % funding_rows == 0, 1e-6, np.zeros(shape)),
         volume_usd=np.full(shape, 1e9),
         depth_usd=np.full(shape, 1e8),
         vol_ts=snapshots,
@@ -88,14 +104,18 @@ def make_tape(rows: int, options: int = INSTRUMENTS - PERPETUALS) -> MarketTape:
     )
 
 
-def make_book(tape: MarketTape) -> AccountBook:
-    """Give every account 8 legs at the second row, and enough money to keep them."""
+def make_book(tape: MarketTape, legs: int = LEGS) -> AccountBook:
+    """Give every account some legs at the second row, and enough money to keep them.
+
+    A single leg is of one of the linear perpetuals.
+    """
     draws = stream(2, "benchmark book")
-    legs = ACCOUNTS * LEGS
-    instrument = draws.integers(0, len(tape.instruments), legs)
+    orders = ACCOUNTS * legs
+    listed = len(tape.instruments) if legs > 1 else len(ASSETS)
+    instrument = draws.integers(0, listed, orders)
     perpetual_size = np.array([1.0, 1.0, 4e3, 200.0])[np.minimum(instrument, PERPETUALS - 1)]
     size = np.where(instrument < PERPETUALS, perpetual_size, 1.0)
-    account = np.repeat(np.arange(ACCOUNTS), LEGS)
+    account = np.repeat(np.arange(ACCOUNTS), legs)
     zeros = np.zeros(ACCOUNTS)
     return AccountBook(
         mode="elastic",
@@ -109,12 +129,12 @@ def make_book(tape: MarketTape) -> AccountBook:
         top_up_delay_ms=zeros,
         segment=zeros,
         segments=("benchmark",),
-        order_ts=np.full(legs, tape.ts[1]),
+        order_ts=np.full(orders, tape.ts[1]),
         order_account=account,
         order_instrument=instrument,
-        order_quantity=0.1 * size * draws.choice([-1.0, 1.0], legs),
-        order_kind=np.full(legs, OPEN),
-        order_group=np.arange(legs),
+        order_quantity=0.1 * size * draws.choice([-1.0, 1.0], orders),
+        order_kind=np.full(orders, OPEN),
+        order_group=np.arange(orders),
         origin="made for a benchmark",
     )
 
@@ -139,12 +159,20 @@ def make_portfolios(tape: MarketTape, book: AccountBook) -> tuple[Market, Holdin
     return market, Holdings(start, count, instrument, np.array(book.order_quantity))
 
 
+def aligned(rows: int, columns: int) -> np.ndarray:
+    """Allocate a table that begins at a cache line, so that no group of lanes straddles two."""
+    line = 64 // np.dtype(float).itemsize
+    numbers = np.zeros(rows * columns + line)
+    first = -numbers.ctypes.data // numbers.itemsize % line
+    return numbers[first : first + rows * columns].reshape(rows, columns)
+
+
 def make_input(layer: RequirementLayer, instruments: int) -> KernelInput:
     """Put the first row's parameters and a fresh scratch table together."""
     columns = scenario_grid.scratch_columns(layer.constants)
     return KernelInput(
         np.array(layer.parameters[0]),
         layer.constants,
-        np.empty((instruments, columns)),
+        aligned(instruments, columns),
         np.full(instruments, -1, np.int64),
     )

@@ -122,7 +122,8 @@ def requirement_kernel(function: Callable[..., None]) -> Any:
     Strict IEEE arithmetic (no contraction) keeps it equal, bit for bit, to its plain-Python
     form; ``error_model="numpy"`` lets LLVM vectorise divisions.
     """
-    return numba.njit(KERNEL_SIGNATURE, cache=True, error_model="numpy", nogil=True)(function)
+    options = {"cache": True, "error_model": "numpy", "nogil": True, "_nrt": False}
+    return numba.njit(KERNEL_SIGNATURE, **options)(function)
 
 
 @requirement_kernel

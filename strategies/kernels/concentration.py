@@ -13,6 +13,7 @@ close it, not for its delta. Initial and maintenance margin rise by the same amo
 from __future__ import annotations
 
 import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
 
 from backtest.kernels.types import (
     PROTOCOL_OPEN_NOTIONAL_USD,
@@ -23,6 +24,7 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
+from strategies.kernels.legs import ASSETS_PER_WORD, assets_held, net_notional_usd
 
 
 @requirement_kernel
@@ -36,19 +38,20 @@ def concentration_kernel(
     """Add the module's charge; see `concentration_reference`."""
     share, rate, least_usd = given.parameters[0], given.parameters[1], given.parameters[2]
     assets = len(market.index)
-    net = np.zeros(assets)
     for account in accounts:
-        net[:] = 0.0
-        first = holdings.start[account]
-        for slot in range(first, first + holdings.count[account]):
-            i = holdings.instrument[slot]
-            net[market.asset[i]] += holdings.quantity[slot] * market.notional_usd[i]
+        first = np.uint64(holdings.start[account])
+        last = first + np.uint64(holdings.count[account])
         extra = 0.0
-        for asset in range(assets):
-            interest = max(market.protocol[PROTOCOL_OPEN_NOTIONAL_USD + asset], least_usd)
-            beyond = abs(net[asset]) - share * interest
-            if beyond > 0.0:
-                extra += rate * beyond
+        for block in range(0, assets, ASSETS_PER_WORD):
+            held = assets_held(market, holdings, first, last, block)
+            while held != np.uint64(0):
+                asset = block + np.int64(trailing_zeros(held))
+                held &= held - np.uint64(1)
+                net = net_notional_usd(market, holdings, first, last, asset, 1.0)
+                interest = max(market.protocol[PROTOCOL_OPEN_NOTIONAL_USD + asset], least_usd)
+                beyond = abs(net) - share * interest
+                if beyond > 0.0:
+                    extra += rate * beyond
         requirement.initial[account] += extra
         requirement.maintenance[account] += extra
 

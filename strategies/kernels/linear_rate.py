@@ -18,13 +18,21 @@ Maintenance is a fixed share of all this, except for the value of long options, 
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
-
+import numba
 import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
 
-from backtest.errors import PolicyError
 from backtest.instruments import OPTION
+from backtest.kernels.black76 import INLINED
+from backtest.kernels.lanes import (
+    all_at_most,
+    gather,
+    load,
+    magnitude,
+    spread,
+    store,
+    where_negative,
+)
 from backtest.kernels.types import (
     Holdings,
     KernelInput,
@@ -33,59 +41,181 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
+from strategies.kernels.legs import ASSETS_PER_WORD, assets_held, net_notional_usd
+from strategies.kernels.linear_law import (
+    BRACKETS,
+    FIRST_BOUND,
+    MAINTENANCE_RATIO,
+    OPTION_FLOOR,
+    OTM_SHARE,
+    PLAIN,
+    linear_rate_constants,
+    linear_rate_reference,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["LANES", "linear_rate", "linear_rate_constants"]
 
-_MAINTENANCE_RATIO = 0
-_OPTION_FLOOR = 1
-_OTM_SHARE = 2
-_BRACKETS = 3
-_FIRST_BOUND = 4
+LANES = 32
+"""Accounts that are asked at a time where each holds a single perpetual."""
 
 
-def linear_rate_constants(
-    maintenance_ratio: float,
-    brackets: Sequence[tuple[float, float]] = ((math.inf, 1.0),),
-    option_floor: float = 0.1,
-    otm_share: float = 2.0 / 3.0,
-) -> np.ndarray:
-    """Lay out the constants of `linear_rate`.
+@numba.extending.register_jitable(**INLINED)
+def _tabulate_rates(given: KernelInput, market: Market) -> None:
+    """Fill the scratch, as ``(3, I)``: notional of a contract, rate of a long and of a short.
 
-    Parameters
-    ----------
-    maintenance_ratio
-        Maintenance over initial margin, 0 to 1.
-    brackets
-        ``(upper bound in USD of net notional, multiple of the rate)``, ascending; the last
-        bound must be infinite, because beyond it nothing would be asked.
-    option_floor
-        Least rate for short options, fraction of notional.
-    otm_share
-        What remains of the rate far out of the money.
+    Options get NaN: the quick way is not for them.
+    """
+    instruments, assets = len(market.kind), len(market.index)
+    short_column = assets if len(given.parameters) == 2 * assets else 0
+    table = given.scratch.reshape(3, instruments)
+    for i in range(instruments):
+        asset = np.uint64(market.asset[i])
+        perpetual = market.kind[i] != OPTION
+        table[0, i] = market.notional_usd[i] if perpetual else np.nan
+        table[1, i] = given.parameters[asset]
+        table[2, i] = given.parameters[asset + np.uint64(short_column)]
+
+
+@numba.extending.register_jitable(**INLINED)
+def _are_neighbours(holdings: Holdings, accounts: np.ndarray, n: int) -> bool:
+    """Tell whether `LANES` accounts hold one leg each, side by side in every array."""
+    first = accounts[n]
+    slot = holdings.start[np.uint64(first)]
+    apart = 0
+    for k in range(np.uint64(LANES)):
+        account = np.uint64(first) + k
+        apart |= accounts[n + k] - np.int64(account)
+        apart |= holdings.start[account] - slot - np.int64(k)
+        apart |= holdings.count[account] - 1
+    return apart == 0
+
+
+@numba.extending.register_jitable(**INLINED)
+def _ask_neighbours(
+    given: KernelInput,
+    holdings: Holdings,
+    account: int,
+    requirement: Requirement,
+    first_bound: float,
+    multiple: float,
+    ratio: float,
+) -> bool:
+    """Fill `LANES` neighbours at once if all hold perpetuals within the first bracket.
 
     Returns
     -------
-    numpy.ndarray
-        ``(4 + 2 * brackets,)``.
-
-    Raises
-    ------
-    PolicyError
-        If the bounds do not ascend to infinity.
+    bool
+        False if one of them does not; then nothing was filled.
     """
-    bounds = [upper for upper, _ in brackets]
-    if not bounds or bounds[-1] != math.inf or any(np.diff([0.0, *bounds]) <= 0.0):
-        raise PolicyError(
-            f"size brackets end at {bounds} USD; they must ascend, and the last must be infinite."
-        )
-    multiples = [multiple for _, multiple in brackets]
-    head = [maintenance_ratio, option_floor, otm_share, float(len(brackets))]
-    return np.array([*head, *bounds, *multiples])
+    rates, instruments = given.scratch, np.uint64(len(given.scratch_tick))
+    legs, slot = holdings.instrument, np.uint64(holdings.start[account])
+    notional = gather(rates, np.uint64(0), legs, slot, LANES)
+    net = load(holdings.quantity, slot, LANES) * notional
+    size = magnitude(net)
+    if not all_at_most(size, spread(first_bound, LANES)):
+        return False
+    rate_long = gather(rates, instruments, legs, slot, LANES)
+    rate_short = gather(rates, instruments + instruments, legs, slot, LANES)
+    risk = where_negative(net, rate_short, rate_long) * (spread(multiple, LANES) * size)
+    store(requirement.initial, account, risk)
+    store(requirement.maintenance, account, spread(ratio, LANES) * risk)
+    for k in range(np.uint64(LANES)):
+        requirement.worst_scenario[account + k] = -1
+    return True
 
 
-_PLAIN = linear_rate_constants(0.5)
-"""In force where a policy states no constants: half for maintenance, no brackets."""
+@numba.extending.register_jitable(**INLINED)
+def _charge(
+    given: KernelInput, constants: np.ndarray, assets: int, asset: int, net: float
+) -> float:
+    """Return what the net notional of an asset is charged, bracket by bracket."""
+    short_column = assets if len(given.parameters) == 2 * assets else 0
+    rate = given.parameters[np.uint64(asset + (short_column if net < 0.0 else 0))]
+    size = abs(net)
+    brackets = int(constants[BRACKETS])
+    lower = 0.0
+    weighted = 0.0
+    for k in range(brackets):
+        if size <= lower:
+            break
+        upper = constants[FIRST_BOUND + k]
+        weighted += constants[FIRST_BOUND + brackets + k] * (min(size, upper) - lower)
+        lower = upper
+    return rate * weighted
+
+
+@numba.extending.register_jitable(**INLINED)
+def _charge_short_option(
+    given: KernelInput, market: Market, constants: np.ndarray, i: int, quantity: float
+) -> float:
+    """Return what a short option is charged."""
+    assets, asset = len(market.index), market.asset[i]
+    short_column = assets if len(given.parameters) == 2 * assets else 0
+    index = market.index[asset]
+    is_call = market.is_call[i] == 1
+    rate = given.parameters[asset + (short_column if is_call else 0)]
+    rate = max(rate, constants[OPTION_FLOOR])
+    otm = market.strike[i] - index if is_call else index - market.strike[i]
+    charged = max(rate - max(otm, 0.0) / index, constants[OTM_SHARE] * rate)
+    return charged * (-quantity * market.notional_usd[i])
+
+
+@numba.extending.register_jitable(**INLINED)
+def _ask_portfolio(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    constants: np.ndarray,
+    first: int,
+    last: int,
+) -> tuple[float, float]:
+    """Return the charge for risk and the value of long options, for slots of any content."""
+    assets = len(market.index)
+    risk = 0.0
+    long_value = 0.0
+    for slot in range(first, last):
+        i = np.uint64(holdings.instrument[slot])
+        if market.kind[i] == OPTION:
+            quantity = holdings.quantity[slot]
+            if quantity > 0.0:
+                long_value += quantity * market.value_usd[i]
+            else:
+                risk += _charge_short_option(given, market, constants, i, quantity)
+    for block in range(0, assets, ASSETS_PER_WORD):
+        held = assets_held(market, holdings, first, last, block)
+        while held != np.uint64(0):
+            asset = block + np.int64(trailing_zeros(held))
+            held &= held - np.uint64(1)
+            net = net_notional_usd(market, holdings, first, last, asset, 0.0)
+            risk += _charge(given, constants, assets, asset, net)
+    return risk, long_value
+
+
+@numba.extending.register_jitable(**INLINED)
+def _ask_account(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    constants: np.ndarray,
+    account: int,
+    requirement: Requirement,
+) -> None:
+    """Fill one account, whatever it holds."""
+    first = np.uint64(holdings.start[account])
+    last = first + np.uint64(holdings.count[account])
+    if (
+        last - first == np.uint64(1)
+        and market.kind[np.uint64(holdings.instrument[first])] != OPTION
+    ):
+        i = np.uint64(holdings.instrument[first])
+        net = holdings.quantity[first] * market.notional_usd[i]
+        risk = _charge(given, constants, len(market.index), market.asset[i], net)
+        long_value = 0.0
+    else:
+        risk, long_value = _ask_portfolio(given, market, holdings, constants, first, last)
+    requirement.initial[account] = risk + long_value
+    requirement.maintenance[account] = constants[MAINTENANCE_RATIO] * risk + long_value
+    requirement.worst_scenario[account] = -1
 
 
 @requirement_kernel
@@ -97,110 +227,29 @@ def linear_rate_kernel(
     requirement: Requirement,
 ) -> None:
     """Fill ``requirement`` as the module describes; see `linear_rate_reference`."""
-    assets = len(market.index)
-    short_column = assets if len(given.parameters) == 2 * assets else 0
-    constants = given.constants if len(given.constants) else _PLAIN
-    brackets = int(constants[_BRACKETS])
-    net = np.zeros(assets)
-    for account in accounts:
-        net[:] = 0.0
-        risk = 0.0
-        long_value = 0.0
-        first = holdings.start[account]
-        for slot in range(first, first + holdings.count[account]):
-            i = holdings.instrument[slot]
-            quantity = holdings.quantity[slot]
-            asset = market.asset[i]
-            if market.kind[i] != OPTION:
-                net[asset] += quantity * market.notional_usd[i]
-            elif quantity > 0.0:
-                long_value += quantity * market.value_usd[i]
-            else:
-                index = market.index[asset]
-                is_call = market.is_call[i] == 1
-                rate = given.parameters[asset + (short_column if is_call else 0)]
-                rate = max(rate, constants[_OPTION_FLOOR])
-                otm = market.strike[i] - index if is_call else index - market.strike[i]
-                charged = max(rate - max(otm, 0.0) / index, constants[_OTM_SHARE] * rate)
-                risk += charged * (-quantity * market.notional_usd[i])
-        for asset in range(assets):
-            size = abs(net[asset])
-            rate = given.parameters[asset + (short_column if net[asset] < 0.0 else 0)]
-            lower = 0.0
-            weighted = 0.0
-            for k in range(brackets):
-                if size <= lower:
-                    break
-                upper = constants[_FIRST_BOUND + k]
-                part = min(size, upper) - lower
-                weighted += constants[_FIRST_BOUND + brackets + k] * part
-                lower = upper
-            risk += rate * weighted
-        requirement.initial[account] = risk + long_value
-        requirement.maintenance[account] = constants[_MAINTENANCE_RATIO] * risk + long_value
-        requirement.worst_scenario[account] = -1
-
-
-def linear_rate_reference(
-    given: KernelInput,
-    market: Market,
-    holdings: Holdings,
-    accounts: np.ndarray,
-    requirement: Requirement,
-) -> None:
-    """Ask for margin as the module describes, in plain Python.
-
-    Parameters
-    ----------
-    given
-        ``parameters``: one rate per asset, or the rates for net longs of every asset followed
-        by those for net shorts (a short call is short its asset, a short put long).
-        ``constants``: from `linear_rate_constants`, or none for its plain form.
-    market, holdings, accounts, requirement
-        As for every requirement kernel.
-    """
-    rates = [float(rate) for rate in given.parameters]
-    assets = len(market.index)
-    rates_long, rates_short = rates[:assets], rates[-assets:]
-    constants = [float(c) for c in (given.constants if len(given.constants) else _PLAIN)]
-    ratio, option_floor, otm_share, count = constants[:_FIRST_BOUND]
-    table = constants[_FIRST_BOUND:]
-    brackets = list(
-        zip([0.0, *table], table[: int(count)], table[int(count) :], strict=False)
-    )  # (lower, upper, multiple)
-    for account in accounts:
-        net = [0.0] * assets
-        risk = long_value = 0.0
-        for slot in range(
-            holdings.start[account], holdings.start[account] + holdings.count[account]
+    constants = given.constants if len(given.constants) else PLAIN
+    # Read before the loop: what it stores might be anywhere, for all that LLVM knows.
+    first_bound, ratio = constants[FIRST_BOUND], constants[MAINTENANCE_RATIO]
+    multiple = constants[FIRST_BOUND + int(constants[BRACKETS])]
+    last, step = np.uint64(len(accounts)), np.uint64(LANES)
+    if last >= step:
+        _tabulate_rates(given, market)
+    n = np.uint64(0)
+    while n < last:
+        until = min(n + step, last)
+        account = np.uint64(accounts[n])
+        if not (
+            until - n == step
+            and _are_neighbours(holdings, accounts, n)
+            and _ask_neighbours(given, holdings, account, requirement, first_bound, multiple, ratio)
         ):
-            i = int(holdings.instrument[slot])
-            quantity = float(holdings.quantity[slot])
-            asset = int(market.asset[i])
-            notional_usd = float(market.notional_usd[i])
-            if market.kind[i] != OPTION:
-                net[asset] += quantity * notional_usd
-                continue
-            if quantity > 0.0:
-                long_value += quantity * float(market.value_usd[i])
-                continue
-            index, strike = float(market.index[asset]), float(market.strike[i])
-            if market.is_call[i]:
-                rate, otm = max(rates_short[asset], option_floor), max(strike - index, 0.0)
-            else:
-                rate, otm = max(rates_long[asset], option_floor), max(index - strike, 0.0)
-            risk += max(rate - otm / index, otm_share * rate) * (-quantity * notional_usd)
-        for asset in range(assets):
-            rate = rates_short[asset] if net[asset] < 0.0 else rates_long[asset]
-            weighted = 0.0
-            for lower, upper, multiple in brackets:
-                if abs(net[asset]) > lower:
-                    weighted += multiple * (min(abs(net[asset]), upper) - lower)
-            risk += rate * weighted
-        requirement.initial[account] = risk + long_value
-        requirement.maintenance[account] = ratio * risk + long_value
-        requirement.worst_scenario[account] = -1
+            for k in range(n, until):
+                account = np.uint64(accounts[k])
+                _ask_account(given, market, holdings, constants, account, requirement)
+        n = until
 
 
-linear_rate = RequirementRule("linear_rate", linear_rate_kernel, linear_rate_reference)
+linear_rate = RequirementRule(
+    "linear_rate", linear_rate_kernel, linear_rate_reference, scratch_columns=lambda constants: 3
+)
 """Rate of net notional in brackets, with the standard formula for options."""

@@ -31,19 +31,15 @@ every short option, and maintenance is a fixed share of the sum.
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numba
 import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
 
 from backtest.instruments import OPTION
-from backtest.kernels.black76 import (
-    INLINED,
-    STRICT,
-    exp_negative,
-    price_from_moneyness,
-    stressed_prices,
-)
+from backtest.kernels.black76 import INLINED
+from backtest.kernels.lanes import first_equal, load, lowest, spread, where, zeros
 from backtest.kernels.types import (
     Holdings,
     KernelInput,
@@ -52,20 +48,16 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
+from strategies.kernels.legs import ASSETS_PER_WORD, assets_held
 from strategies.kernels.scenario_law import (
     FIRST_SCENARIO,
-    IN_COIN,
     LANES,
-    LEAST_DAYS,
-    LEAST_MOVE,
-    LEAST_VOL,
     MAINTENANCE_RATIO,
-    POWER_BEYOND,
-    POWER_TO_30_DAYS,
     SHORT_FLOOR,
     scenario_grid_constants,
     scenario_grid_reference,
 )
+from strategies.kernels.scenario_prices import reprice_stale
 
 __all__ = ["LANES", "scenario_grid", "scenario_grid_constants"]
 
@@ -74,114 +66,76 @@ def _columns(constants: np.ndarray) -> int:
     return (len(constants) - FIRST_SCENARIO) // 3
 
 
-@numba.extending.register_jitable(**INLINED)
-def _shocked_deviation(
-    sigma: float, years: float, direction: float, up: float, down: float, constants: np.ndarray
-) -> float:
-    days = max(years * 365.0, constants[LEAST_DAYS])
-    power = constants[POWER_TO_30_DAYS] if days <= 30.0 else constants[POWER_BEYOND]
-    stretch = exp_negative(power * math.log(30.0 / days))
-    shocked = sigma
-    if direction > 0.0:
-        shocked = max(sigma * (1.0 + up * stretch), constants[LEAST_VOL])
-    elif direction < 0.0:
-        shocked = sigma * max(0.0, 1.0 - down * stretch)
-    return shocked * math.sqrt(years)
+_WIDE = 4 * LANES
+"""Scenarios added up at a time, as long as so many are left: enough to keep a core busy."""
 
 
-@numba.extending.register_jitable(**INLINED)
-def _reprice(
-    i: int, given: KernelInput, market: Market, moves: np.ndarray, work: np.ndarray
-) -> None:
-    """Fill row ``i`` of the scratch table with the profit of one contract per scenario."""
-    constants = given.constants
-    columns = moves.shape[2]
-    asset = market.asset[i]
-    move = moves[0, asset]
-    profit = given.scratch[i]
-    inverse = market.inverse[i] == 1
-    in_coin = constants[IN_COIN] > 0.5
-    weights = constants[FIRST_SCENARIO + 2 * columns :]
-    if market.kind[i] != OPTION:
-        value = market.value_usd[i]
-        for k in range(columns):
-            gain = move[k] - 1.0
-            if inverse:
-                gain = 1.0 / move[k] - 1.0 if in_coin else 1.0 - move[k]
-            profit[k] = weights[k] * (value * gain)
-        return
-    forward = market.forward[i]
-    strike = market.strike[i]
-    is_call = float(market.is_call[i])
-    size = market.contract_size[i]
-    sigma = market.sigma[i]
-    years = market.years[i]
-    up = given.parameters[-2]
-    down = given.parameters[-1]
-    deviation_up = _shocked_deviation(sigma, years, 1.0, up, down, constants)
-    deviation_down = _shocked_deviation(sigma, years, -1.0, up, down, constants)
-    deviation = sigma * math.sqrt(years)
-    directions = constants[FIRST_SCENARIO + columns :]
-    for k in range(columns):
-        shocked = deviation_down if directions[k] < 0.0 else deviation
-        work[k] = deviation_up if directions[k] > 0.0 else shocked
-    base = price_from_moneyness(forward, strike, math.log(forward / strike), deviation, is_call)
-    stressed_prices(forward, strike, is_call, move, moves[1, asset], work, profit)
-    if not inverse:
-        for k in range(columns):
-            profit[k] = weights[k] * (size * (profit[k] - base))
-        return
-    coins = base / forward
-    index = market.index[asset]
-    for k in range(columns):
-        at = index if in_coin else index * move[k]
-        profit[k] = weights[k] * (size * (profit[k] / (forward * move[k]) - coins) * at)
+def _scan_of(width: int) -> Any:
+    """Make the scan of ``width`` scenarios over two neighbouring assets at once.
 
-
-@numba.extending.register_jitable(**INLINED)
-def _lowest(total: np.ndarray, asset: int, lanes: np.ndarray) -> float:
-    """Return the minimum of a row of ``LANES * n`` numbers, NaN if they are.
-
-    ``lanes`` is work space. The row is indexed, not sliced: a slice is counted as a reference.
+    Which asset the next leg is of no processor can foresee, so every leg is added to both sums
+    under a mask.
     """
-    for j in range(LANES):
-        lanes[j] = total[asset, j]
-    for block in range(LANES, total.shape[1], LANES):
-        for j in range(LANES):
-            candidate = total[asset, block + j]
-            lanes[j] = candidate if candidate < lanes[j] else lanes[j]
-    lowest = lanes[0]
-    for j in range(1, LANES):
-        lowest = lanes[j] if lanes[j] < lowest else lowest
-    return lowest
+
+    @numba.extending.register_jitable(**INLINED)
+    def scan(
+        profit: np.ndarray,
+        market: Market,
+        holdings: Holdings,
+        first: int,
+        last: int,
+        asset: int,
+        column: int,
+    ) -> tuple[float, int, float, int, float]:
+        columns = np.uint64(profit.shape[1])
+        left, right = zeros(width), zeros(width)
+        short_notional = 0.0
+        for slot in range(first, last):
+            i = np.uint64(holdings.instrument[slot])
+            quantity = holdings.quantity[slot]
+            leg = spread(quantity, width) * load(profit, i * columns + column, width)
+            short = max(-quantity, 0.0) * market.notional_usd[i]
+            short_notional += short if market.kind[i] == OPTION else 0.0
+            side = np.uint64(market.asset[i]) - asset
+            left = where(side == np.uint64(0), left + leg, left)
+            right = where(side == np.uint64(1), right + leg, right)
+        low_left, low_right = lowest(left), lowest(right)
+        at_left = np.int64(column) + first_equal(left, low_left)
+        at_right = np.int64(column) + first_equal(right, low_right)
+        return low_left, at_left, low_right, at_right, short_notional
+
+    return scan
 
 
-@numba.njit(**STRICT)
-def reprice_stale(
-    given: KernelInput, market: Market, holdings: Holdings, accounts: np.ndarray
-) -> None:
-    """Reprice every instrument of some accounts whose scratch row is of another tick."""
-    start, count, instrument = holdings.start, holdings.count, holdings.instrument
-    scratch_tick, now = given.scratch_tick, market.tick[0]
-    assets, columns = len(market.index), given.scratch.shape[1]
-    moves = np.empty((2, assets, columns))
-    work = np.empty(columns)
-    moves_known = False
-    for account in accounts:
-        first = start[account]
-        for slot in range(first, first + count[account]):
-            i = instrument[slot]
-            if scratch_tick[i] == now:
-                continue
-            if not moves_known:
-                moves_known = True
-                for asset in range(assets):
-                    for k in range(columns):
-                        shift = given.constants[FIRST_SCENARIO + k] * given.parameters[asset]
-                        moves[0, asset, k] = max(1.0 + shift, LEAST_MOVE)
-                        moves[1, asset, k] = math.log(moves[0, asset, k])
-            _reprice(i, given, market, moves, work)
-            scratch_tick[i] = now
+_scan_wide = _scan_of(_WIDE)
+_scan_narrow = _scan_of(LANES)
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _scan_in_parts(
+    profit: np.ndarray, market: Market, holdings: Holdings, first: int, last: int, asset: int
+) -> tuple[float, int, float, int, float]:
+    """Scan any number of scenarios, as many at a time as are left."""
+    columns, wide, narrow = np.uint64(profit.shape[1]), np.uint64(_WIDE), np.uint64(LANES)
+    left, at_left, right, at_right = np.inf, 0, np.inf, 0
+    short_notional = 0.0
+    column = np.uint64(0)
+    while column < columns:
+        if columns - column >= wide:
+            one, at_one, two, at_two, short_notional = _scan_wide(
+                profit, market, holdings, first, last, asset, column
+            )
+            column += wide
+        else:
+            one, at_one, two, at_two, short_notional = _scan_narrow(
+                profit, market, holdings, first, last, asset, column
+            )
+            column += narrow
+        if not one >= left:
+            left, at_left = one, at_one
+        if not two >= right:
+            right, at_right = two, at_two
+    return left, at_left, right, at_right, short_notional
 
 
 @requirement_kernel
@@ -193,58 +147,45 @@ def scenario_grid_kernel(
     requirement: Requirement,
 ) -> None:
     """Fill ``requirement`` as the module describes; see `scenario_law`."""
-    constants = given.constants
-    assets = len(market.index)
-    columns = given.scratch.shape[1]
-    # Arrays are taken out of their tuples once: doing so per leg costs more than the sums.
-    start, count, instrument = holdings.start, holdings.count, holdings.instrument
-    quantities, asset_of, kind = holdings.quantity, market.asset, market.kind
-    notional_usd, profit = market.notional_usd, given.scratch
-    initial, maintenance = requirement.initial, requirement.maintenance
-    worst_scenario = requirement.worst_scenario
-    lanes = np.empty(LANES)
-    total = np.zeros((assets, columns))
-    seen_by = np.full(assets, -1)
     reprice_stale(given, market, holdings, accounts)
-    for n in range(len(accounts)):
-        account = accounts[n]
-        short_notional = 0.0
-        first = start[account]
-        for slot in range(first, first + count[account]):
-            i = instrument[slot]
-            quantity = quantities[slot]
-            asset = asset_of[i]
-            seen_by[asset] = n
-            for k in range(columns):
-                total[asset, k] += quantity * profit[i, k]
-            # No branch on a sign that no processor can foresee.
-            is_option = 1.0 if kind[i] == OPTION else 0.0
-            short_notional += max(-quantity, 0.0) * notional_usd[i] * is_option
+    # What indexes an array is unsigned: a signed one is first checked for counting from the end.
+    profit, assets = given.scratch, len(market.index)
+    columns, wide = np.uint64(profit.shape[1]), np.uint64(_WIDE)
+    for account in accounts:
+        first = np.uint64(holdings.start[np.uint64(account)])
+        last = first + np.uint64(holdings.count[np.uint64(account)])
         loss = 0.0
         largest = 0.0
         worst = -1
-        for asset in range(assets):
-            if seen_by[asset] == n:
-                lowest = _lowest(total, asset, lanes)
-                if not lowest >= 0.0:
-                    loss -= lowest
-                    if -lowest > largest:
-                        largest = -lowest
-                        worst = asset
-        if worst >= 0:
-            # The first scenario that loses so much, without a branch that nobody can foresee.
-            asset = worst
-            worst = columns
-            for k in range(columns):
-                worst = min(worst, k if total[asset, k] == -largest else columns)
-        for asset in range(assets):
-            if seen_by[asset] == n:
-                for k in range(columns):
-                    total[asset, k] = 0.0
-        asked = loss + constants[SHORT_FLOOR] * short_notional
-        initial[account] = asked
-        maintenance[account] = constants[MAINTENANCE_RATIO] * asked
-        worst_scenario[account] = worst
+        short_notional = 0.0
+        for block in range(0, assets, ASSETS_PER_WORD):
+            held = np.uint64(3)
+            if assets > 2:
+                held = assets_held(market, holdings, first, last, block)
+            while held != np.uint64(0):
+                shift = trailing_zeros(held) & np.uint64(ASSETS_PER_WORD - 2)
+                held &= ~(np.uint64(3) << shift)
+                asset = np.uint64(block) + shift
+                if columns == wide:
+                    left, at_left, right, at_right, short_notional = _scan_wide(
+                        profit, market, holdings, first, last, asset, np.uint64(0)
+                    )
+                else:
+                    left, at_left, right, at_right, short_notional = _scan_in_parts(
+                        profit, market, holdings, first, last, asset
+                    )
+                if not left >= 0.0:
+                    loss -= left
+                if -left > largest:
+                    largest, worst = -left, at_left
+                if not right >= 0.0:
+                    loss -= right
+                if -right > largest:
+                    largest, worst = -right, at_right
+        asked = loss + given.constants[SHORT_FLOOR] * short_notional
+        requirement.initial[np.uint64(account)] = asked
+        requirement.maintenance[np.uint64(account)] = given.constants[MAINTENANCE_RATIO] * asked
+        requirement.worst_scenario[np.uint64(account)] = worst
 
 
 scenario_grid = RequirementRule(

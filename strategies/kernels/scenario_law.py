@@ -163,6 +163,5 @@ def _profit_usd(
     )
     if not market.inverse[i]:
         return weight * (size * (after - before))
-    index = float(market.index[asset])
-    coins = after / (forward * x) - before / forward
-    return weight * (size * coins * (index if in_coin else index * x))
+    gain = after * (1.0 / x) - before if in_coin else after - before * x
+    return weight * (size * (float(market.index[asset]) / forward) * gain)

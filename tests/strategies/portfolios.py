@@ -29,7 +29,7 @@ INDEX_USD = (42_000.0, 2_300.0, 100.0)
 def make_market(seed: int = 0, assets: int = 2, options: int = 24) -> Market:
     """Make a market of ``2 * assets`` perpetuals (linear, then inverse) and some options."""
     draws = stream(seed, "market")
-    index = np.array(INDEX_USD[:assets])
+    index = np.resize(INDEX_USD, assets)
     rows: list[dict[str, Any]] = []
     for inverse in (0, 1):
         rows += [

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from backtest.errors import PolicyError
 from backtest.instruments import OPTION
-from strategies.kernels.linear_rate import linear_rate, linear_rate_constants
+from backtest.kernels.types import Holdings, empty_requirement
+from strategies.kernels.linear_rate import LANES, linear_rate, linear_rate_constants
 from tests.strategies.portfolios import (
     ask,
     equal_bits,
+    given_numbers,
     make_market,
     one_account,
     random_holdings,
@@ -38,6 +40,43 @@ def test_compiled_and_plain_margin_have_equal_bits(
         compiled = ask(linear_rate, parameters, constants, market, holdings)
         plain = ask(linear_rate, parameters, constants, market, holdings, plain=True)
         assert equal_bits(compiled, plain)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**16), st.booleans(), st.floats(0.0, 0.05))
+def test_neighbours_of_one_leg_ask_what_each_would_ask_alone(
+    seed: int, by_side: bool, odd_share: float
+) -> None:
+    market = make_market(seed)
+    draws = np.random.default_rng(seed)
+    accounts = 3 * LANES + 5
+    count = np.where(draws.random(accounts) < odd_share, draws.integers(0, 4, accounts), 1)
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    slots = int(count.sum())
+    instrument = np.where(
+        draws.random(slots) < odd_share, draws.integers(4, 28, slots), draws.integers(0, 4, slots)
+    )
+    dollars = draws.normal(0.0, 3e4, slots)
+    holdings = Holdings(start, count, instrument, dollars / market.notional_usd[instrument])
+    row = [0.1, 0.2, 0.3, 0.4] if by_side else [0.1, 0.2]
+    for constants in (TIERS, np.empty(0)):
+        compiled = ask(linear_rate, row, constants, market, holdings)
+        assert equal_bits(compiled, ask(linear_rate, row, constants, market, holdings, plain=True))
+        numbers = given_numbers(linear_rate, row, constants, market)
+        some = np.flatnonzero(draws.random(accounts) < 0.9)
+        few = empty_requirement(accounts)
+        linear_rate.kernel(numbers, market, holdings, some, few)
+        assert np.array_equal(few.initial[some], compiled.initial[some])
+        assert np.array_equal(few.maintenance[some], compiled.maintenance[some])
+
+
+def test_more_assets_than_a_word_has_bits_are_netted_each() -> None:
+    market = make_market(assets=150)
+    holdings = random_holdings(market, 5, accounts=20, legs=40)
+    rates = np.random.default_rng(5).random(150)
+    compiled = ask(linear_rate, rates, TIERS, market, holdings)
+    assert equal_bits(compiled, ask(linear_rate, rates, TIERS, market, holdings, plain=True))
+    assert np.all(compiled.initial[holdings.count > 0] > 0.0)
 
 
 def test_perpetual_asks_rate_times_notional() -> None:

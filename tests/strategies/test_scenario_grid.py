@@ -50,6 +50,20 @@ def test_compiled_and_plain_margin_have_equal_bits(
     assert np.any(compiled.initial > 0.0)
 
 
+@pytest.mark.parametrize("assets", [1, 2, 3, 5, 66])
+@pytest.mark.parametrize("columns", [8, 32, 40, 72])
+def test_any_number_of_assets_and_scenarios_gives_equal_bits(assets: int, columns: int) -> None:
+    market = make_market(7, assets=assets, options=4 * assets)
+    holdings = random_holdings(market, 7, accounts=9, legs=12)
+    steps = [(2.0 * k / (columns - 1) - 1.0, k % 3 - 1, 1.0) for k in range(columns)]
+    constants = scenario_grid_constants(0.8, steps)
+    row = [*np.linspace(0.1, 0.5, assets), 0.5, 0.25]
+    compiled = ask(scenario_grid, row, constants, market, holdings)
+    assert equal_bits(compiled, ask(scenario_grid, row, constants, market, holdings, plain=True))
+    assert np.all(compiled.initial[holdings.count > 0] > 0.0)
+    assert compiled.worst_scenario.max() >= min(columns - 8, 40)
+
+
 def test_scratch_is_priced_again_only_when_the_market_ticks() -> None:
     market = make_market()
     holdings = one_account((6, -1.0))
