@@ -30,6 +30,7 @@ from backtest.kernels.state import (
     VENUE,
     WORLD,
 )
+from backtest.kernels.survey import LANES
 from backtest.kernels.types import KERNEL_SLOTS, no_requirement
 from backtest.requirement import RequirementLayer, RequirementRule
 from backtest.timeline import (
@@ -235,11 +236,11 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
     accounts, instruments = len(orders.owner), len(tape.asset)
     needed = _slots_needed(orders, max(instruments, 1))
     slots = int(needed.sum())
-    cash = np.zeros((accounts + 1, 1 + assets))
+    cash = np.zeros((1 + assets, accounts + 1))
     wallet = book.wallet.copy()
     if orders.recorded:
         first = np.searchsorted(orders.owner, np.arange(len(book)))
-        cash[first, book.collateral_currency] = wallet
+        cash[book.collateral_currency, first] = wallet
         wallet[:] = 0.0
     purse = np.zeros(places.PURSES)
     purse[FUND], purse[VAULT] = venue.fund_start_usd, venue.vault_start_usd
@@ -299,6 +300,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
         "event_place": ints(scheduled, -1),
         **{name: ints(accounts + 1) for name in ("who", "listed", "active", "winners")},
         **{name: np.zeros(accounts + 1) for name in ("equity", "gain", "score")},
+        "last_few": np.zeros(LANES),
     }
     return Block(
         WORLD,
@@ -344,10 +346,18 @@ def _ask(
         columns = layer.rule.scratch_columns(layer.constants)
         ask[f"parameters{k}"] = np.zeros(layer.parameters.shape[1])
         ask[f"constants{k}"] = np.ascontiguousarray(layer.constants, np.float64)
-        ask[f"scratch{k}"] = np.zeros((instruments, columns))
+        ask[f"scratch{k}"] = _aligned(instruments, columns)
         ask[f"scratch_tick{k}"] = np.full(instruments, -1, np.int64)
         ask[f"path{k}"] = np.ascontiguousarray(layer.parameters, np.float64)
     return ask
+
+
+def _aligned(rows: int, columns: int) -> np.ndarray:
+    """Allocate a table that begins at a cache line, so that no register's load straddles two."""
+    line = 64 // np.dtype(float).itemsize
+    numbers = np.zeros(rows * columns + line)
+    first = -numbers.ctypes.data // numbers.itemsize % line
+    return numbers[first : first + rows * columns].reshape(rows, columns)
 
 
 def _records(rows: int, accounts: int, events: int) -> Block:

@@ -65,7 +65,7 @@ def _list_winners(world: Any, asset: int, side: int) -> int:
     """List the accounts of the other side with a gain, and fill their gains and scores."""
     state, tape = world.state, world.tape
     found = 0
-    for account in range(state.cash.shape[0] - 1):
+    for account in range(state.cash.shape[1] - 1):
         net = 0.0
         first = state.start[account]
         for slot in range(first, first + state.count[account]):

@@ -3,7 +3,7 @@
 The event loop works on more than a hundred arrays. Handed on as arguments, each array is seven
 machine values at every call, and compiling those lists took far longer than compiling what the
 functions do. A block is one pointer to a table that holds, for each name, where the array lies
-and how long it is. Inside a kernel ``world.state.cash[account, 0]`` reads as if the block were
+and how long it is. Inside a kernel ``world.state.cash[0, account]`` reads as if the block were
 a named tuple of arrays; an array is loaded where it is named, so a loop binds what it uses
 before it begins.
 

@@ -35,8 +35,8 @@ def count_coins(world: Any) -> None:
     cash, assets, index = world.state.cash, world.state.assets, world.market.index
     for a in range(index.shape[0]):
         total = 0.0
-        for account in range(cash.shape[0] - 1):
-            total += max(cash[account, 1 + a], 0.0)
+        for account in range(cash.shape[1] - 1):
+            total += max(cash[1 + a, account], 0.0)
         assets[HELD_COINS, a] = total * index[a]
 
 
@@ -82,7 +82,7 @@ def haircut_usd(world: Any, account: int) -> float:
     total = 0.0
     summed = False
     for a in range(index.shape[0]):
-        balance = cash[account, 1 + a]
+        balance = cash[1 + a, account]
         if balance > 0.0:
             if not summed:
                 _sum_deltas(world, account)

@@ -97,7 +97,7 @@ def close_share(world: Any, account: int, share: float) -> tuple[float, float, f
         pay_for_contracts(world, account, i, quantity)
         currency = settlement_currency(world.tape, i)
         coins = slippage / rate_now(state, currency)
-        state.cash[account, currency] -= coins
+        state.cash[currency, account] -= coins
         state.flow[currency] += coins
         ledger[account, IN_SLIPPAGE] -= slippage
         closed_exposure += volume

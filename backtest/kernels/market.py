@@ -76,7 +76,7 @@ def accrue_funding(world: Any) -> None:
             if kind[i] == PERPETUAL:
                 paid = quantity[slot] * abs(unit[i]) * funding[row, asset[i]]
                 currency = settlement_currency(tape, i)
-                cash[account, currency] -= paid
+                cash[currency, account] -= paid
                 flow[currency] += paid
                 worth = paid * rate_now(state, currency)
                 ledger[account, IN_FUNDING] -= worth
@@ -113,7 +113,7 @@ def settle_expired(world: Any) -> None:
     if not due:
         return
     state.counter[MONEY_MOVED] = 1
-    for account in range(state.cash.shape[0] - 1):
+    for account in range(state.cash.shape[1] - 1):
         first = state.start[account]
         last = -1
         held = 0.0
@@ -124,7 +124,7 @@ def settle_expired(world: Any) -> None:
                 last = i
                 received = held * _payoff(world, i)
                 currency = settlement_currency(tape, i)
-                state.cash[account, currency] += received
+                state.cash[currency, account] += received
                 state.flow[currency] -= received
                 worth = received * rate_now(state, currency)
                 world.records.ledger[account, IN_TRADING] += worth
@@ -231,7 +231,7 @@ def arrive_transfers(world: Any) -> None:
         account = book.transfer_account[transfer]
         currency = book.transfer_currency[transfer]
         amount = book.transfer_amount[transfer]
-        state.cash[account, currency] += amount
+        state.cash[currency, account] += amount
         state.flow[currency] -= amount
         world.records.ledger[account, IN_TRANSFERS] += amount * rate_now(state, currency)
         transfer += 1

@@ -48,7 +48,7 @@ def charge(world: Any, account: int, amount_usd: float, column: int) -> None:
     state = world.state
     currency = world.book.collateral_currency[account]
     coins = amount_usd / rate_now(state, currency)
-    state.cash[account, currency] -= coins
+    state.cash[currency, account] -= coins
     if currency != 0:
         state.flow[currency] += coins
         state.flow[0] -= amount_usd
@@ -61,7 +61,7 @@ def pay_for_contracts(world: Any, account: int, instrument: int, quantity: float
     state = world.state
     currency = settlement_currency(world.tape, instrument)
     paid = quantity * state.unit[instrument]
-    state.cash[account, currency] -= paid
+    state.cash[currency, account] -= paid
     state.flow[currency] += paid
     world.records.ledger[account, IN_TRADING] -= paid * rate_now(state, currency)
 
@@ -83,7 +83,7 @@ def deposit(world: Any, account: int, amount_usd: float, rate: float) -> None:
     owner = world.book.owner[account]
     coins = min(amount_usd / rate, state.wallet[owner])
     state.wallet[owner] -= coins
-    state.cash[account, currency] += coins
+    state.cash[currency, account] += coins
     worth = coins * rate_now(state, currency)
     series[state.counter[ROW], DEPOSITS] += worth
     world.records.ledger[account, IN_DEPOSITS] += worth
@@ -108,7 +108,7 @@ def withdraw(world: Any, account: int, amount_usd: float, rate: float) -> None:
     state, series = world.state, world.records.series
     currency = world.book.collateral_currency[account]
     coins = haircut_on_withdrawal(world, account, amount_usd) / rate
-    state.cash[account, currency] -= coins
+    state.cash[currency, account] -= coins
     state.wallet[world.book.owner[account]] += coins
     worth = coins * rate_now(state, currency)
     series[state.counter[ROW], WITHDRAWALS] += worth
@@ -135,9 +135,9 @@ def close_out(world: Any, account: int) -> float:
         if book.recorded == 1:
             return 0.0
         equity = haircut_on_withdrawal(world, account, equity)
-    for currency in range(state.cash.shape[1]):
-        state.flow[currency] += state.cash[account, currency]
-        state.cash[account, currency] = 0.0
+    for currency in range(state.cash.shape[0]):
+        state.flow[currency] += state.cash[currency, account]
+        state.cash[currency, account] = 0.0
     state.flow[0] -= equity
     if equity < 0.0:
         state.purse[DEFICIT] += equity
@@ -177,17 +177,17 @@ def imbalance(world: Any) -> tuple[float, float]:
     """
     state, purse = world.state, world.state.purse
     cash, wallet, wallet_currency = state.cash, state.wallet, state.wallet_currency
-    accounts = cash.shape[0] - 1
+    accounts = cash.shape[1] - 1
     counted = state.counted
     leaked = 0.0
     gross = 0.0
-    for currency in range(cash.shape[1]):
+    for currency in range(cash.shape[0]):
         if state.counter[MONEY_MOVED] == 1:
             total = state.outside[currency]
             scale = abs(total)
             for account in range(accounts):
-                total += cash[account, currency]
-                scale += abs(cash[account, currency])
+                total += cash[currency, account]
+                scale += abs(cash[currency, account])
             for owner in range(wallet.shape[0]):
                 if wallet_currency[owner] == currency:
                     total += wallet[owner]

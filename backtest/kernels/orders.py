@@ -123,7 +123,7 @@ def _money_to_post(
             quantity = order_quantity(world, order)
             if quantity != 0.0:
                 currency = settlement_currency(world.tape, i)
-                state.cash[trial, currency] -= quantity * state.unit[i]
+                state.cash[currency, trial] -= quantity * state.unit[i]
                 add_contracts(state, trial, i, quantity, state.unit[i], False)
     require_one(world, kernels, trial)
     initial = world.ask.initial[trial]

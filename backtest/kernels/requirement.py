@@ -114,15 +114,15 @@ def require_one(world: Any, kernels: Any, account: int) -> None:
 def copy_to_spare(world: Any, account: int) -> int:
     """Lay an account's positions and cash out in the spare account; return its row."""
     state = world.state
-    trial = state.cash.shape[0] - 1
+    trial = state.cash.shape[1] - 1
     source, base = state.start[account], state.start[trial]
     state.count[trial] = state.count[account]
     for k in range(state.count[account]):
         state.instrument[base + k] = state.instrument[source + k]
         state.quantity[base + k] = state.quantity[source + k]
         state.entry[base + k] = state.entry[source + k]
-    for currency in range(state.cash.shape[1]):
-        state.cash[trial, currency] = state.cash[account, currency]
+    for currency in range(state.cash.shape[0]):
+        state.cash[currency, trial] = state.cash[currency, account]
     state.scheme[trial] = state.scheme[account]
     return trial
 

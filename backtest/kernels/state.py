@@ -135,7 +135,7 @@ MARKET = BlockType(
 STATE = BlockType(
     "State",
     _fields(
-        # Money: row N of cash is a spare account to try an order on.
+        # Money: cash by currency and account; column N is a spare account to try an order on.
         "scheme:i1 cash:f2 wallet:f1 wallet_currency:I1 outside:f1 flow:f1 opening:f1 purse:f1 "
         "counted:f2 "
         # Positions in slots: account a holds start[a] .. start[a] + count[a].
@@ -152,7 +152,7 @@ STATE = BlockType(
         "assets:f2 shift_at_row:f2 counter:i1 level:f1 event_time:i1 event_sequence:i1 "
         "event_heap:i1 event_place:i1 "
         # Scratch per account.
-        "who:i1 listed:i1 active:i1 winners:i1 equity:f1 gain:f1 score:f1"
+        "who:i1 listed:i1 active:i1 winners:i1 equity:f1 gain:f1 score:f1 last_few:f1"
     ),
 )
 ASK = BlockType(

@@ -228,9 +228,9 @@ def equity_now(world: Any, account: int) -> float:
     """Return an account's equity in USD at the market's own prices."""
     state = world.state
     cash, assets = state.cash, state.assets
-    total = cash[account, 0]
-    for currency in range(1, cash.shape[1]):
-        total += cash[account, currency] * assets[TRUE_INDEX, currency - 1]
+    total = cash[0, account]
+    for currency in range(1, cash.shape[0]):
+        total += cash[currency, account] * assets[TRUE_INDEX, currency - 1]
     first = state.start[account]
     for slot in range(first, first + state.count[account]):
         total += state.quantity[slot] * state.value_usd[state.instrument[slot]]
@@ -241,9 +241,9 @@ def equity_now(world: Any, account: int) -> float:
 def cash_seen(world: Any, account: int) -> float:
     """Return the worth of an account's cash in USD at the index that the venue sees."""
     cash, index = world.state.cash, world.market.index
-    total = cash[account, 0]
-    for currency in range(1, cash.shape[1]):
-        total += cash[account, currency] * index[currency - 1]
+    total = cash[0, account]
+    for currency in range(1, cash.shape[0]):
+        total += cash[currency, account] * index[currency - 1]
     return total
 
 

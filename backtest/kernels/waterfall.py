@@ -43,13 +43,13 @@ def _share_by_equity(world: Any, residual: float) -> None:
     """Share a loss in proportion to equity among the accounts that hold positions."""
     state = world.state
     solvent = 0.0
-    for account in range(state.cash.shape[0] - 1):
+    for account in range(state.cash.shape[1] - 1):
         if state.count[account] > 0:
             solvent += max(equity_now(world, account), 0.0)
     share = pro_rata_share(residual, solvent)
     if share <= 0.0:
         return
-    for account in range(state.cash.shape[0] - 1):
+    for account in range(state.cash.shape[1] - 1):
         if state.count[account] > 0:
             equity = equity_now(world, account)
             if equity > 0.0:
@@ -60,7 +60,7 @@ def _share_by_equity(world: Any, residual: float) -> None:
 def _share_by_profit(world: Any, residual: float) -> float:
     """Share a loss in proportion to unrealised profit; return what is left."""
     state, gain = world.state, world.state.gain
-    accounts = state.cash.shape[0] - 1
+    accounts = state.cash.shape[1] - 1
     total = 0.0
     for account in range(accounts):
         gain[account] = 0.0
@@ -80,7 +80,7 @@ def _share_by_profit(world: Any, residual: float) -> float:
 def _share_by_contract(world: Any, asset: int, loss: float) -> float:
     """Charge a loss per contract of an asset, as a funding index does; return what is left."""
     state, amount = world.state, world.state.gain
-    accounts = state.cash.shape[0] - 1
+    accounts = state.cash.shape[1] - 1
     total = 0.0
     for account in range(accounts):
         amount[account] = 0.0
@@ -142,5 +142,5 @@ def waterfall(world: Any) -> None:
                 _socialise(world, a, residual)
     state.level[CLIENT_FUNDS] = 0.0
     if venue.socialised_by == BY_WITHDRAWAL and purse[DEFICIT] < 0.0:
-        for account in range(state.cash.shape[0] - 1):
+        for account in range(state.cash.shape[1] - 1):
             state.level[CLIENT_FUNDS] += max(equity_now(world, account), 0.0)
