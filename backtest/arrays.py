@@ -11,6 +11,8 @@ from backtest.errors import ConfigError, DataError, nearest
 from backtest.intrabar import expand
 from backtest.kernels import state as places
 from backtest.kernels.blocks import Block
+from backtest.kernels.lanes import LANES
+from backtest.kernels.pricing import QUOTE_ROWS
 from backtest.kernels.records import (
     ADL_COLUMNS,
     LEDGER_NAMES,
@@ -30,7 +32,6 @@ from backtest.kernels.state import (
     VENUE,
     WORLD,
 )
-from backtest.kernels.survey import LANES
 from backtest.kernels.types import KERNEL_SLOTS, no_requirement
 from backtest.requirement import RequirementLayer, RequirementRule
 from backtest.timeline import (
@@ -250,6 +251,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
     counter[[places.CLOCK, places.ROW]] = prepared.timeline.at_ms[0] - 1, -1
     counter[places.CROSSED] = int(orders.scheme.sum())
     counter[[places.LIST_STALE, places.GROSS_STALE, places.MONEY_MOVED]] = 1
+    counter[places.WALLETS_MOVED] = 1
     moved = rows if venue.feedback_on else 0
     anchored = accounts if venue.trigger_on else 0
     scheduled = 3 * accounts + 1
@@ -266,7 +268,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
         "flow": np.zeros(1 + assets),
         "opening": opening,
         "purse": purse,
-        "counted": np.zeros((2, 1 + assets)),
+        "counted": np.zeros((4, 1 + assets)),
         "start": np.concatenate(([0], np.cumsum(needed)[:-1])).astype(np.int64),
         "count": ints(accounts + 1),
         "instrument": ints(slots),
@@ -288,6 +290,10 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
         "anchor_delta": np.zeros((anchored, assets)),
         "anchor_index": np.zeros((anchored, assets)),
         **{k: np.zeros(instruments) for k in ("unit", "value_usd", "notional_usd", "delta_usd")},
+        "quotes": np.zeros((QUOTE_ROWS, instruments)),
+        "quoted": ints(instruments),
+        "funded": ints(slots),
+        "funded_account": ints(slots),
         "priced": ints(instruments),
         "seen_priced": ints(instruments),
         "assets": np.zeros((places.ASSET_ROWS, assets)),

@@ -8,6 +8,7 @@ from backtest.cache import compiled
 from backtest.kernels.laws.impact import execution_cost, price_move
 from backtest.kernels.money import pay_for_contracts
 from backtest.kernels.positions import add_contracts
+from backtest.kernels.pricing import price_held_now
 from backtest.kernels.records import IN_SLIPPAGE
 from backtest.kernels.state import (
     CLOCK,
@@ -24,7 +25,7 @@ from backtest.kernels.state import (
     TRUE_INDEX,
     TRUE_MARK,
 )
-from backtest.kernels.valuation import exposure_usd, price_held_now, rate_now, settlement_currency
+from backtest.kernels.valuation import exposure_usd, rate_now, settlement_currency
 
 LEAST_PRICE = 0.05
 """A price that liquidations move keeps at least this share of the tape's."""

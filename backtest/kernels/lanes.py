@@ -29,6 +29,10 @@ _NARROW = 8
 """Lanes of the widest register in use today; its conditions are bytes."""
 
 
+LANES = 8
+"""Accounts that the loop works on at a time; sums over accounts are kept apart by it."""
+
+
 class Lanes(types.Type):
     """The type of ``width`` numbers, a power of two from 8 on, worked on at once."""
 

@@ -10,9 +10,11 @@ from backtest.kernels.aftermath import cancel_orders, end_liquidation, owe
 from backtest.kernels.execution import add_shift, set_true_prices
 from backtest.kernels.money import close_out
 from backtest.kernels.positions import add_contracts
+from backtest.kernels.pricing import price_held_now, price_held_seen
 from backtest.kernels.records import FUNDING_PAID, IN_FUNDING, IN_TRADING, IN_TRANSFERS
 from backtest.kernels.state import (
     FUND,
+    FUNDED,
     GROSS_STALE,
     INSTANT,
     KNOWN,
@@ -27,8 +29,6 @@ from backtest.kernels.state import (
 )
 from backtest.kernels.types import PROTOCOL_FUND_USD, PROTOCOL_OPEN_NOTIONAL_USD
 from backtest.kernels.valuation import (
-    price_held_now,
-    price_held_seen,
     rate_now,
     see_prices,
     settlement_currency,
@@ -55,6 +55,33 @@ def open_row(world: Any, row: int) -> None:
 
 
 @compiled()
+def add_up_contracts(world: Any) -> None:
+    """Add up contracts per instrument, both sides alike, and list who pays funding.
+
+    Only after positions have changed.
+    """
+    state, kind = world.state, world.tape.kind
+    if state.counter[GROSS_STALE] == 0:
+        return
+    gross, start, count = state.gross, state.start, state.count
+    instrument, quantity = state.instrument, state.quantity
+    funded, payer = state.funded, state.funded_account
+    gross[:] = 0.0
+    listed = 0
+    for account in range(start.shape[0] - 1):
+        first = start[account]
+        for slot in range(first, first + count[account]):
+            i = instrument[slot]
+            gross[i] += abs(quantity[slot])
+            if kind[i] == PERPETUAL:
+                funded[listed] = slot
+                payer[listed] = account
+                listed += 1
+    state.counter[FUNDED] = listed
+    state.counter[GROSS_STALE] = 0
+
+
+@compiled()
 def accrue_funding(world: Any) -> None:
     """Let longs pay what the tape's funding says, per unit of notional, to the market."""
     tape, state, records = world.tape, world.state, world.records
@@ -65,22 +92,21 @@ def accrue_funding(world: Any) -> None:
     if not due:
         return
     state.counter[MONEY_MOVED] = 1
-    cash, flow, start, count = state.cash, state.flow, state.start, state.count
+    add_up_contracts(world)
+    cash, flow, funded, payer = state.cash, state.flow, state.funded, state.funded_account
     instrument, quantity, unit = state.instrument, state.quantity, state.unit
-    kind, asset, ledger = tape.kind, tape.asset, records.ledger
+    asset, ledger = tape.asset, records.ledger
     total = 0.0
-    for account in range(start.shape[0] - 1):
-        first = start[account]
-        for slot in range(first, first + count[account]):
-            i = instrument[slot]
-            if kind[i] == PERPETUAL:
-                paid = quantity[slot] * abs(unit[i]) * funding[row, asset[i]]
-                currency = settlement_currency(tape, i)
-                cash[currency, account] -= paid
-                flow[currency] += paid
-                worth = paid * rate_now(state, currency)
-                ledger[account, IN_FUNDING] -= worth
-                total += max(worth, 0.0)
+    for k in range(state.counter[FUNDED]):
+        slot, account = funded[k], payer[k]
+        i = instrument[slot]
+        paid = quantity[slot] * abs(unit[i]) * funding[row, asset[i]]
+        currency = settlement_currency(tape, i)
+        cash[currency, account] -= paid
+        flow[currency] += paid
+        worth = paid * rate_now(state, currency)
+        ledger[account, IN_FUNDING] -= worth
+        total += max(worth, 0.0)
     records.series[row, FUNDING_PAID] += total
 
 
@@ -200,20 +226,10 @@ def see_shift(world: Any) -> None:
 
 @compiled()
 def _update_protocol(world: Any) -> None:
-    """Show the policy the venue's own health: its fund and the open notional per asset.
-
-    Contracts are first added up per instrument, both sides alike, for the records too.
-    """
+    """Show the policy the venue's own health: its fund and the open notional per asset."""
     state, asset = world.state, world.tape.asset
-    gross, start, count = state.gross, state.start, state.count
-    instrument, quantity = state.instrument, state.quantity
-    if state.counter[GROSS_STALE] == 1:
-        gross[:] = 0.0
-        for account in range(start.shape[0] - 1):
-            first = start[account]
-            for slot in range(first, first + count[account]):
-                gross[instrument[slot]] += abs(quantity[slot])
-        state.counter[GROSS_STALE] = 0
+    add_up_contracts(world)
+    gross = state.gross
     protocol, notional_usd = world.market.protocol, world.market.notional_usd
     protocol[:] = 0.0
     protocol[PROTOCOL_FUND_USD] = state.purse[FUND]

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from backtest.cache import compiled
+from backtest.kernels.lanes import LANES, load, magnitude, zeros
+from backtest.kernels.lanes import total as sum_lanes
 from backtest.kernels.laws.deleveraging import withdrawal_haircut
 from backtest.kernels.records import (
     DEPOSITS,
@@ -33,6 +36,7 @@ from backtest.kernels.state import (
     MONEY_MOVED,
     PURSES,
     ROW,
+    WALLETS_MOVED,
     WORLD,
 )
 from backtest.kernels.valuation import equity_now, rate_now, settlement_currency
@@ -83,6 +87,7 @@ def deposit(world: Any, account: int, amount_usd: float, rate: float) -> None:
     owner = world.book.owner[account]
     coins = min(amount_usd / rate, state.wallet[owner])
     state.wallet[owner] -= coins
+    state.counter[WALLETS_MOVED] = 1
     state.cash[currency, account] += coins
     worth = coins * rate_now(state, currency)
     series[state.counter[ROW], DEPOSITS] += worth
@@ -110,6 +115,7 @@ def withdraw(world: Any, account: int, amount_usd: float, rate: float) -> None:
     coins = haircut_on_withdrawal(world, account, amount_usd) / rate
     state.cash[currency, account] -= coins
     state.wallet[world.book.owner[account]] += coins
+    state.counter[WALLETS_MOVED] = 1
     worth = coins * rate_now(state, currency)
     series[state.counter[ROW], WITHDRAWALS] += worth
     world.records.ledger[account, IN_WITHDRAWALS] -= worth
@@ -150,6 +156,7 @@ def close_out(world: Any, account: int) -> float:
         state.flow[0] += equity
         state.flow[currency] -= coins
     state.wallet[book.owner[account]] += coins
+    state.counter[WALLETS_MOVED] = 1
     series[row, WITHDRAWALS] += equity
     ledger[account, IN_WITHDRAWALS] -= equity
     return 0.0
@@ -165,6 +172,36 @@ def post_flows(world: Any) -> None:
 
 
 @compiled()
+def _count_wallets(state: Any, currency: int) -> float:
+    wallet, wallet_currency = state.wallet, state.wallet_currency
+    total = 0.0
+    for owner in range(wallet.shape[0]):
+        if wallet_currency[owner] == currency:
+            total += wallet[owner]
+    return total
+
+
+@compiled()
+def _count_cash(state: Any, currency: int) -> tuple[float, float]:
+    """Add up accounts' cash of a currency and its magnitude, by account number modulo eight."""
+    cash = state.cash
+    width = np.uint64(cash.shape[1])
+    first = np.uint64(currency) * width
+    accounts = width - np.uint64(1)
+    whole = accounts // np.uint64(LANES) * np.uint64(LANES)
+    held, size = zeros(LANES), zeros(LANES)
+    for account in range(np.uint64(0), whole, np.uint64(LANES)):
+        coins = load(cash, first + account, LANES)
+        held = held + coins
+        size = size + magnitude(coins)
+    few = state.last_few
+    for k in range(np.uint64(LANES)):
+        few[k] = cash[currency, whole + k] if whole + k < accounts else 0.0
+    coins = load(few, np.uint64(0), LANES)
+    return sum_lanes(held + coins), sum_lanes(size + magnitude(coins))
+
+
+@compiled()
 def imbalance(world: Any) -> tuple[float, float]:
     """Add up all money there is and hold it against what there was at the start.
 
@@ -176,22 +213,16 @@ def imbalance(world: Any) -> tuple[float, float]:
         What appeared or vanished, and the gross sum it is relative to, both in USD.
     """
     state, purse = world.state, world.state.purse
-    cash, wallet, wallet_currency = state.cash, state.wallet, state.wallet_currency
-    accounts = cash.shape[1] - 1
-    counted = state.counted
+    cash, counted = state.cash, state.counted
     leaked = 0.0
     gross = 0.0
     for currency in range(cash.shape[0]):
+        if state.counter[WALLETS_MOVED] == 1:
+            counted[2, currency] = _count_wallets(state, currency)
         if state.counter[MONEY_MOVED] == 1:
-            total = state.outside[currency]
-            scale = abs(total)
-            for account in range(accounts):
-                total += cash[currency, account]
-                scale += abs(cash[currency, account])
-            for owner in range(wallet.shape[0]):
-                if wallet_currency[owner] == currency:
-                    total += wallet[owner]
-                    scale += wallet[owner]
+            total, scale = _count_cash(state, currency)
+            total += state.outside[currency] + counted[2, currency]
+            scale += abs(state.outside[currency]) + counted[2, currency]
             if currency == 0:
                 for place in range(PURSES):
                     total += purse[place]
@@ -202,4 +233,5 @@ def imbalance(world: Any) -> tuple[float, float]:
         leaked += counted[0, currency] * rate
         gross += counted[1, currency] * rate
     state.counter[MONEY_MOVED] = 0
+    state.counter[WALLETS_MOVED] = 0
     return leaked, gross

@@ -55,10 +55,12 @@ ASSET_ROWS = 14
     ACTIVE,  # accounts that hold positions, listed in `state.active`
     LIST_STALE,  # 1 when positions changed since they were listed
     GROSS_STALE,  # 1 when positions changed since contracts were added up
+    FUNDED,  # slots that pay funding
     MONEY_MOVED,  # 1 when money may have moved since it was counted
+    WALLETS_MOVED,  # 1 when wallets may have moved since they were counted
     SAME_VIEW,  # 1 when the venue sees the market as it is
-) = range(21)
-COUNTERS = 21
+) = range(23)
+COUNTERS = 23
 # Places in `state.level`.
 HEALTH, CLIENT_FUNDS = range(2)
 LEVELS = 2
@@ -140,6 +142,8 @@ STATE = BlockType(
         "counted:f2 "
         # Positions in slots: account a holds start[a] .. start[a] + count[a].
         "start:i1 count:i1 instrument:i1 quantity:f1 entry:f1 holders:i1 gross:f1 "
+        # Slots that pay funding, and whose they are.
+        "funded:i1 funded_account:i1 "
         # Calls, payments and liquidations in progress; NEVER where there is none.
         "call_ts:i1 deposit_ts:i1 deposit_usd:f1 liquidation_ts:i1 steps:i1 queued:i1 reserved:f1 "
         # Resting orders, and what each account would post and release in a run.
@@ -148,6 +152,7 @@ STATE = BlockType(
         "anchor_ts:i1 anchor_value:f1 anchor_margin:f1 anchor_delta:f2 anchor_index:f2 "
         # Prices of one contract, true; stamps say at which prices.
         "unit:f1 value_usd:f1 notional_usd:f1 delta_usd:f1 priced:i1 seen_priced:i1 "
+        "quotes:f2 quoted:i1 "
         # Everything per asset, counters, levels and the queue of scheduled events.
         "assets:f2 shift_at_row:f2 counter:i1 level:f1 event_time:i1 event_sequence:i1 "
         "event_heap:i1 event_place:i1 "

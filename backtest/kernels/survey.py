@@ -13,6 +13,7 @@ import numpy as np
 
 from backtest.cache import compiled
 from backtest.kernels.lanes import (
+    LANES,
     all_at_most,
     gather,
     load,
@@ -31,7 +32,6 @@ from backtest.kernels.records import (
 )
 from backtest.kernels.state import ACTIVE, HEALTH, LIST_STALE, NEVER, ROW
 
-LANES = 8
 _BLOCK = 64
 """Accounts among which single-leg neighbours are looked for."""
 _U = np.uint64

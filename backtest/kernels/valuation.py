@@ -178,24 +178,6 @@ def price_seen(world: Any, i: int) -> None:
 
 
 @compiled()
-def price_held_now(world: Any) -> None:
-    """Set the true values of every instrument that somebody holds."""
-    holders = world.state.holders
-    for i in range(holders.shape[0]):
-        if holders[i] > 0:
-            price_now(world, i)
-
-
-@compiled()
-def price_held_seen(world: Any) -> None:
-    """Set what the venue sees of every instrument that somebody holds."""
-    holders = world.state.holders
-    for i in range(holders.shape[0]):
-        if holders[i] > 0:
-            price_seen(world, i)
-
-
-@compiled()
 def see_prices(world: Any, instant: int) -> None:
     """Take over the index and mark of the rows that the venue sees at an instant."""
     tape, market, assets = world.tape, world.market, world.state.assets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backtest.reference.accounts import Anchor
+from backtest.reference.accounts import Anchor, sum_by_halves
 from backtest.reference.liquidation import begin
 from backtest.reference.margin import (
     count_coins,
@@ -70,14 +70,6 @@ def record_levels(
     world.set_level("required_maintenance_usd", sum_by_halves(maintenance))
     world.set_level("haircut_usd", taken)
     world.set_level("accounts_open", len(active))
-
-
-def sum_by_halves(parts: list[float]) -> float:
-    """Add the upper half to the lower one until a single number is left."""
-    while len(parts) > 1:
-        half = len(parts) // 2
-        parts = [one + two for one, two in zip(parts[:half], parts[half:], strict=True)]
-    return parts[0]
 
 
 def health_of(world: World) -> float:

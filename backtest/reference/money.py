@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backtest.instruments import OPTION
+from backtest.reference.accounts import sum_by_halves
 from backtest.rules.waterfall import BY_WITHDRAWAL
 
 if TYPE_CHECKING:
@@ -144,14 +145,15 @@ def balance(world: World) -> None:
         world.flow[c] = 0.0
     leaked = gross = 0.0
     for c in range(1 + world.assets):
-        total, scale = world.outside[c], abs(world.outside[c])
+        held, size, outside, wallets = [0.0] * 8, [0.0] * 8, world.outside[c], 0.0
         for account in world.accounts:
-            total += account.cash[c]
-            scale += abs(account.cash[c])
+            held[account.number % 8] += account.cash[c]
+            size[account.number % 8] += abs(account.cash[c])
         for wallet, currency in zip(world.wallets, world.wallet_currency, strict=True):
             if currency == c:
-                total += wallet
-                scale += wallet
+                wallets += wallet
+        total = sum_by_halves(held) + (outside + wallets)
+        scale = sum_by_halves(size) + (abs(outside) + wallets)
         if c == 0:
             for purse in (world.fund, world.liquidators, world.fees, world.deficit, world.vault):
                 total += purse
