@@ -62,8 +62,8 @@ def _triggers(venue: VenueRules) -> bool:
 
 def _halts(venue: VenueRules) -> bool:
     oracle = venue.oracle
-    may_be_stale = oracle.stale_after is not None or oracle.confidence.limit is not None
-    return venue.circuit_breaker is not None or (oracle.when_stale == "halt" and may_be_stale)
+    stale = oracle.stale_after is not None and oracle.when_stale == "halt"
+    return stale or oracle.confidence.limit is not None or venue.circuit_breaker is not None
 
 
 def _keepers_pay(venue: VenueRules) -> bool:

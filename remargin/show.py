@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,6 +189,20 @@ def run_line(run_id: str, *commands: str) -> str:
     """Say what can be done next with a run."""
     name = run_id[:SHORT_ID]
     return f"  run {name}" + "".join(f" · remargin {command} {name}" for command in commands)
+
+
+def tables_line(run_id: str) -> str:
+    """Say where a run keeps its tables."""
+    return f"  tables    {tables_folder(run_id)}{os.sep}*.parquet, explained in docs/outputs.md"
+
+
+def tables_folder(run_id: str) -> Path:
+    """Find the folder of a run's files; from a tracking server, a copy."""
+    from experiments.track import Tracker
+
+    folder = Tracker().artifacts(run_id)
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def amount(key: str, value: float) -> str:
