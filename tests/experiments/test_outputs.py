@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 
 from backtest.errors import RunError
 from backtest.kernels.records import LEDGER_NAMES
+from backtest.reference import replay_reference
 from backtest.replay import replay
 from backtest.venue import VenueRules
 from experiments.archive import load_result, save_result, stored_arrays
@@ -110,6 +112,20 @@ def test_accounts_are_named_and_their_rows_add_up(
         column = key.replace("gross_", "")
         assert sum(table[column]) == pytest.approx(sign * series[key].sum())
         assert series[key].sum() > 0.0 or key == "socialised_usd"
+
+
+def test_an_account_in_dollars_that_ends_without_positions_has_nothing_left() -> None:
+    tape = make_tape(rows=24 * 6, seed=8, options=False, inverse=False, volatility=3.0)
+    book = random_book(tape, 8, accounts=40, groups=160)
+    book = replace(book, collateral_currency=np.zeros(40, np.int64))
+    result = replay(tape, book, gross_policy(0.03), VENUE)
+    world = replay_reference(tape, book, gross_policy(0.03), VENUE)[2].world
+    flat = [n for n, account in enumerate(world.accounts) if not account.positions]
+    assert 3 < len(flat) < 40
+    left = result.account_ledger.sum(axis=1)
+    moved = np.abs(result.account_ledger).sum(axis=1)
+    assert np.all(np.abs(left[flat]) <= 1e-12 * moved[flat])
+    assert np.all(np.abs(np.delete(left, flat)) > 1.0)
 
 
 def test_the_haircut_of_a_winner_is_what_was_taken_of_its_gain(
