@@ -15,6 +15,7 @@ from backtest.errors import RunError
 from backtest.kernels.records import LEDGER_NAMES
 from backtest.reference import replay_reference
 from backtest.replay import replay
+from backtest.rules.waterfall import SocialisedLoss
 from backtest.venue import VenueRules
 from experiments.archive import load_result, save_result, stored_arrays
 from experiments.outputs import COLUMNS, SCHEMES, TABLES
@@ -126,6 +127,18 @@ def test_an_account_in_dollars_that_ends_without_positions_has_nothing_left() ->
     moved = np.abs(result.account_ledger).sum(axis=1)
     assert np.all(np.abs(left[flat]) <= 1e-12 * moved[flat])
     assert np.all(np.abs(np.delete(left, flat)) > 1.0)
+
+
+@pytest.mark.parametrize("by", ["equity", "profit", "funding", "withdrawal"])
+def test_residual_bad_debt_is_what_winners_and_others_paid_and_what_is_open(by: str) -> None:
+    tape = make_tape(rows=24 * 6, seed=8, volatility=3.0, jump_share=0.1)
+    book = random_book(tape, 8, accounts=40, groups=160, plain=False)
+    venue = VENUE.model_copy(update={"socialised_loss": SocialisedLoss(by=by)})
+    metrics = replay(tape, book, gross_policy(0.03), venue).metrics
+    paid = metrics["adl_usd"] + metrics["socialised_usd"] + metrics["deficit_usd"]
+    assert metrics["residual_bad_debt_usd"] == pytest.approx(paid, rel=1e-9)
+    assert min(metrics["adl_usd"], metrics["socialised_usd"]) > 0.0
+    assert (by == "withdrawal") <= (metrics["deficit_usd"] > 0.0)
 
 
 def test_the_haircut_of_a_winner_is_what_was_taken_of_its_gain(
