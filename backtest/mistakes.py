@@ -71,11 +71,19 @@ def _complaint(first: Any, owner: type[BaseModel] | None, value: Any) -> str:
         number = first["input"] if isinstance(first["input"], int | float) else 0.0
         guess = _guess(number, info, str(value), bound if "equal" in kind else None)
         return f"{value} is {words} {quantity_text(bound, unit)}.{guess}"
+    if kind == "model_type":
+        models = models_in(info.annotation) if info is not None else []
+        example = f", such as {name}: {{{_example(models[0])}}}" if models else ""
+        return f"{_as_written(value)} must be a group of settings{example}."
+    if kind == "tuple_type":
+        return f"{_as_written(value)} must be a list in brackets, [first, second]."
     if str(first["msg"]).startswith(_PYDANTIC_SAYS):
         wanted = str(first["msg"]).removeprefix(_PYDANTIC_SAYS).partition(", unable")[0]
         return f"{value!r} must be {wanted}."
     reason = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     reason += "" if reason.endswith("?") else "."
+    if isinstance(value, list | tuple):
+        return f"{_as_written(value)}: {reason}"
     told = not isinstance(value, str | int | float) or str(value) in reason
     return reason if told else f"{value!r}: {reason}"
 
@@ -124,7 +132,21 @@ def _field(model: type[BaseModel] | None, key: str) -> FieldInfo | None:
 
 def _named(options: list[type[BaseModel]], name: Any) -> type[BaseModel] | None:
     """Find the choice that is written under a name, such as ``ewma: {halflife: 3d}``."""
-    return next((option for option in options if getattr(option, "name", "") == name), None)
+    return next((option for option in options if getattr(option, "name", None) == name), None)
+
+
+def _example(model: type[BaseModel]) -> str:
+    """Write the first setting of a group with a value that it may have."""
+    key, info = next(iter(model.model_fields.items()))
+    words = _literals(info.annotation)
+    return f"{info.alias or key}: {words[-1] if words else '…'}"
+
+
+def _as_written(value: Any) -> str:
+    """Write a list as a config does, dates as dates."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_as_written, value))}]"
+    return str(value)
 
 
 def _literals(annotation: Any) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,6 +191,20 @@ def run_line(run_id: str, *commands: str) -> str:
     return f"  run {name}" + "".join(f" · remargin {command} {name}" for command in commands)
 
 
+def tables_line(run_id: str) -> str:
+    """Say where a run keeps its tables."""
+    return f"  tables    {tables_folder(run_id)}{os.sep}*.parquet, explained in docs/outputs.md"
+
+
+def tables_folder(run_id: str) -> Path:
+    """Find the folder of a run's files; from a tracking server, a copy."""
+    from experiments.track import Tracker
+
+    folder = Tracker().artifacts(run_id)
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
 def amount(key: str, value: float) -> str:
     """Write a metric with its unit, large sums of money short: ``1.31 M USD``."""
     if METRICS[key].unit == "USD" and abs(value) >= 1e6:
@@ -227,7 +243,7 @@ def _aside(key: str, result: ReplayResult) -> str:
         "capital_efficiency": f"of {told('locked_collateral_usd')} locked collateral",
         "gross_bad_debt_usd": f"of which the fund paid {told('insurance_drawdown_usd')}",
         "residual_bad_debt_bps": f"of {told('open_notional_usd')} mean open interest",
-        "adl_usd": f"of {told('adl_accounts')} winners, at most {told('max_adl_haircut')} of gain",
+        "adl_usd": f"from {told('adl_accounts')} winners, at most {told('max_adl_haircut')} of gain",
         "missed_triggers": f"and {told('needless_triggers')} needless ones",
         "cascade_multiplier": f"prices moved by at most {told('largest_shift')}",
         "liquidations": f"{told('false_liquidation_share')} false: price back within {recovery}",

@@ -22,8 +22,8 @@ from experiments.report.wording import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.report.assumptions import Assumption
     from experiments.report.inputs import ReportInput
+    from experiments.report.venue_rules import Assumption
 
 
 def inventory(report: ReportInput) -> Table:

@@ -42,9 +42,11 @@ def replay(
                 "metrics": tracked.result.metrics,
                 "manifest": tracked.manifest,
                 "run_id": tracked.run_id,
+                "files": show.tables_folder(tracked.run_id),
             }
         )
         return
     show.show_replay(tracked.result)
     write_line()
+    write_line(show.tables_line(tracked.run_id))
     write_line(show.run_line(tracked.run_id, "reproduce"))

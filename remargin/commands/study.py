@@ -41,6 +41,7 @@ def optimize(
         return
     show.show_study(tracked)
     write_line()
+    write_line(show.tables_line(tracked.run_id))
     write_line(show.run_line(tracked.run_id, "report", "reproduce"))
 
 

@@ -44,8 +44,11 @@ def test_the_multiplier_of_a_window_is_that_of_the_window():
     tape, book, policy = crowded()
     window = (int(tape.ts[40]), int(tape.ts[100]))
     result = with_cascade(replay(tape, book, policy, FEEDBACK, window=window), tape, book, policy)
-    alone = cascade_multiplier(tape, book, policy, FEEDBACK, window=window)
-    assert result.metrics["cascade_multiplier"] == alone.multiplier
+    still = replay(tape, book, policy, without_feedback(FEEDBACK), window=window)
+    expected = liquidation_loss(result) / liquidation_loss(still)
+    assert result.metrics["cascade_multiplier"] == expected
+    assert cascade_multiplier(tape, book, policy, FEEDBACK, window=window).multiplier == expected
+    assert cascade_multiplier(tape, book, policy, FEEDBACK).multiplier != expected
     assert np.isnan(replay(tape, book, policy, FEEDBACK).metrics["cascade_multiplier"])
 
 

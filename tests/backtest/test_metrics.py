@@ -192,7 +192,7 @@ def test_a_fund_is_short_until_it_is_back_at_its_highest_level(levels, days):
 
 def test_a_deficit_that_is_open_at_the_end_is_named_and_a_paid_one_is_not():
     result = hand_made_result(3)
-    for levels, left in (([-5.0, -9.0, -2.0], 2.0), ([-5.0, -9.0, 0.0], 0.0)):
+    for levels, left in (([5.0, 9.0, 2.0], 2.0), ([5.0, 9.0, -1e-12], 0.0)):
         series = {**result.series, "deficit_usd": np.array(levels)}
         metrics = replace(result, series=series, metrics={}).metrics
         assert metrics["deficit_usd"] == left

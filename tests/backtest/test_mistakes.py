@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backtest.mistakes import first_mistake
+from backtest.rules.base import Windows
 from backtest.units import DurationMs, Fraction, Usd
 
 
@@ -16,6 +18,10 @@ class Strict(BaseModel):
 class Trader(Strict):
     share: Fraction = Field(0.5, gt=0.0, le=0.5)
     habits: dict[Literal["buys", "sells"], float] = Field(default_factory=dict)
+
+
+class Fuse(Strict):
+    wire: Literal["copper", "steel"]
 
 
 class Venue(Strict):
@@ -30,6 +36,8 @@ class Venue(Strict):
     source: str | None = Field(None, alias="import")
     traders: dict[str, Trader] = Field(default_factory=dict)
     tiers: list[Trader] = Field(default_factory=list)
+    fuse: Fuse | None = None
+    closed: Windows = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> Venue:
@@ -83,6 +91,23 @@ MISTAKES = [
         "venue.tiers.0.share: 90% is above the highest allowed value, 50%. Did you mean 9%?",
     ),
     ({"delay": 30}, "venue.delay: 30 has no unit; write a duration such as 30s, 1h or 3d."),
+    ({"fuse": {}}, "venue.fuse.wire: is missing."),
+    (
+        {"fuse": "thick"},
+        "venue.fuse: thick must be a group of settings, such as fuse: {wire: steel}.",
+    ),
+    (
+        {"traders": {"whales": "5%"}},
+        "venue.traders.whales: 5% must be a group of settings.",
+    ),
+    (
+        {"closed": [[date(2020, 3, 13), "2020-03-12"]]},
+        "venue.closed: [[2020-03-13, 2020-03-12]]: must end after it starts.",
+    ),
+    (
+        {"closed": ["2020-03-12"]},
+        "venue.closed.0: 2020-03-12 must be a list in brackets, [first, second].",
+    ),
 ]
 
 

@@ -17,6 +17,8 @@ from experiments.track import Tracker
 from experiments.workspace import Workspace
 from tests.experiments import small_study
 
+CASCADES = {"liquidation": {"mode": "full", "impact": {"at_depth": "5%", "feedback": {}}}}
+
 
 @pytest.fixture(scope="module")
 def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
@@ -55,6 +57,41 @@ def test_a_replay_comes_out_again(tracker: Tracker, replay_id: str) -> None:
     assert again.matches
     assert str(again).startswith("MATCH")
     assert again.checked > 15
+
+
+def test_a_replay_whose_liquidations_move_prices_comes_out_with_its_cascade(
+    tracker: Tracker,
+) -> None:
+    config = small_study.config(venue=CASCADES)
+    seen: list[tuple[int, int]] = []
+    done = run_replay(
+        config,
+        inputs=small_study.inputs(),
+        tracker=tracker,
+        progress=lambda *at: seen.append(at),
+    )
+    assert done.result.metrics["cascade_multiplier"] > 0.0
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1]
+    again = reproduce(done.run_id, tracker, inputs=small_study.inputs())
+    assert again.matches, str(again)
+
+
+def test_a_study_replays_cascades_only_where_it_is_judged_by_them(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    for judged in (False, True):
+        limits = {"coverage": ">= 90%"} | ({"cascade_multiplier": "<= 50"} if judged else {})
+        done = run_study(
+            small_study.config(venue=CASCADES, constraints=limits),
+            trials=2,
+            inputs=small_study.inputs(),
+            tracker=tracker,
+            workspace=Workspace(tmp_path),
+        )
+        found = [trial.metrics["cascade_multiplier"] for trial in done.study.trials]
+        assert np.isnan(found).all() == (not judged)
+        assert reproduce(done.run_id, tracker, inputs=small_study.inputs()).matches
 
 
 def test_a_study_comes_out_again_with_another_number_of_workers(

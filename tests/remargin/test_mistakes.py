@@ -53,6 +53,61 @@ def test_a_parameter_out_of_range_is_named_with_value_bound_and_unit(desk: Desk)
     )
 
 
+@pytest.mark.parametrize(
+    ("venue", "sentence"),
+    [
+        (
+            {"liquidation": {"keepers": {"capasity": 3}}},
+            "venue.liquidation.keepers.capasity: there is no such key. Did you mean 'capacity'?",
+        ),
+        (
+            {"liquidation": {"keepers": {"outages": [["2023-11-16T11:00", "2023-11-16T10:00"]]}}},
+            "venue.liquidation.keepers.outages: [[2023-11-16T11:00, 2023-11-16T10:00]]: must end "
+            "after it starts.",
+        ),
+        (
+            {"liquidation": {"mode": "step_down"}},
+            "venue.liquidation: mode step_down needs brackets.",
+        ),
+        ({"circuit_breaker": {}}, "venue.circuit_breaker.move: is missing."),
+        (
+            {"liquidation": {"impact": {"feedback": {"half_life": 30}}}},
+            "venue.liquidation.impact.feedback.half_life: 30 has no unit; write a duration such as "
+            "30s, 1h or 3d.",
+        ),
+    ],
+)
+def test_a_mistake_deep_in_the_venue_is_named_with_its_whole_place(
+    desk: Desk, venue: dict[str, object], sentence: str
+) -> None:
+    desk.write_config({"venue": venue})
+    assert desk.refuses("replay", desk.config).strip().endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("venue", "place"),
+    [
+        ({"collateral": {"BTX": {"haircut": "5%"}}}, "venue.collateral"),
+        ({"insurance_fund": {"market_cap_usd": {"BTX": "1M"}}}, "venue.insurance_fund.market_cap"),
+    ],
+)
+def test_a_rule_for_a_coin_that_the_tape_lacks_is_refused(
+    desk: Desk, venue: dict[str, object], place: str
+) -> None:
+    desk.write_data(bars())
+    desk.import_data()
+    desk.write_config({"venue": venue})
+    said = desk.refuses("replay", desk.config)
+    assert place in said
+    assert "names 'BTX', which the tape lacks" in said
+
+
+def test_a_cascade_without_feedback_is_refused_before_any_replay(desk: Desk) -> None:
+    desk.write_config({"constraints": {"cascade_multiplier": "<= 2"}})
+    said = desk.refuses("replay", desk.config)
+    assert "venue.liquidation.impact.feedback, which is off" in said
+
+
 @pytest.mark.parametrize("command", ["replay", "optimize"])
 def test_a_missing_config_is_named(desk: Desk, command: str) -> None:
     said = desk.refuses(command, desk.folder / "nowhere.yaml")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backtest.metrics import METRICS
+from experiments.outputs import TABLES
 from tests.remargin.desk import Desk, bars
 
 WINDOWS = {
@@ -35,6 +37,7 @@ def test_replay_prints_metrics_and_manifest_as_json(filled: Desk) -> None:
     said = answer(filled, "replay", filled.config)
     assert list(said["metrics"]) == list(METRICS)
     assert said["metrics"]["open_notional_usd"] > 0
+    assert (Path(said["files"]) / "replay.accounts.parquet").is_file()
     assert {"tape_digest", "book_digest", "config", "seed", "packages"} <= said["manifest"].keys()
 
 
@@ -78,6 +81,10 @@ def test_the_terminal_shows_headlines_with_units_and_what_to_do_next(filled: Des
     assert any("capital efficiency" in line and "x" in line for line in lines)
     assert any("ledger" in line and "balanced to 0.00 USD" in line for line in lines)
     assert "remargin reproduce " in lines[-1]
+    folder = Path(lines[-2].split()[1]).parent
+    assert {path.name for path in folder.glob("*.parquet")} == {
+        f"replay.{table}.parquet" for table in TABLES
+    }
 
 
 def test_two_policies_are_compared_in_pairs(filled: Desk) -> None:
