@@ -32,6 +32,7 @@ class BookArrays(NamedTuple):
     order_account: np.ndarray  # (M,) margin account
     order_instrument: np.ndarray  # (M,) row of the tape's instrument table
     order_quantity: np.ndarray  # (M,)
+    order_limit: np.ndarray  # (M,) USD, NaN where an order trades at the market
     order_kind: np.ndarray  # (M,)
     action_row: np.ndarray  # (K,) ascending tape row
     action_kind: np.ndarray  # (K,) TRADE, REST, FILL or CANCEL
@@ -101,6 +102,7 @@ def book_arrays(book: AccountBook, tape: MarketTape, path: Expanded, rows: slice
         order_account=account,
         order_instrument=instrument,
         order_quantity=book.order_quantity[orders].copy(),
+        order_limit=book.order_limit[orders].copy(),
         order_kind=book.order_kind[orders].copy(),
         action_row=actions[0],
         action_kind=actions[1],

@@ -143,6 +143,11 @@ class AccountBook:
             value = getattr(self, f.name)
             if isinstance(value, np.ndarray):
                 dtype = np.float64 if f.name in _FLOATS else np.int64
+                if dtype is np.int64 and value.dtype.kind == "f":
+                    for row in np.flatnonzero(value != np.rint(value))[:1]:
+                        raise BookError(
+                            f"book {f.name} row {row} is {value[row].item()}; it must be whole."
+                        )
                 frozen = np.array(value, dtype=dtype, order="C")
                 frozen.flags.writeable = False
                 object.__setattr__(self, f.name, frozen)

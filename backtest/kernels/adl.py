@@ -122,7 +122,7 @@ def _take_from_winner(world: Any, account: int, asset: int, taken: float) -> Non
         if tape.asset[i] == asset:
             held = state.quantity[slot]
             quantity = -held if share >= 1.0 else -(share * held)
-            pay_for_contracts(world, account, i, quantity)
+            pay_for_contracts(world, account, i, quantity, state.unit[i])
             add_contracts(state, account, i, quantity, state.unit[i], True)
     if state.count[account] == 0:
         state.call_ts[account] = NEVER

@@ -21,7 +21,7 @@ from backtest.kernels.liquidation import (
 )
 from backtest.kernels.margin_calls import call_is_overdue
 from backtest.kernels.market import see_shift
-from backtest.kernels.money import deposit
+from backtest.kernels.money import deposit, record_purses
 from backtest.kernels.queue import (
     DEADLINE,
     DEPOSIT,
@@ -151,3 +151,4 @@ def run_scheduled(world: Any, kernels: Any, until_ms: int, check_follows: bool) 
             check_all(world, kernels)
         waterfall(world)
         schedule_recheck(world)
+        record_purses(world)

@@ -95,7 +95,7 @@ def close_share(world: Any, account: int, share: float) -> tuple[float, float, f
         state.assets[SOLD, a] += volume
         long = state.quantity[slot] * state.delta_usd[i] >= 0.0
         state.assets[PUSHED, a] += volume if long else -volume
-        pay_for_contracts(world, account, i, quantity)
+        pay_for_contracts(world, account, i, quantity, state.unit[i])
         currency = settlement_currency(world.tape, i)
         coins = slippage / rate_now(state, currency)
         state.cash[currency, account] -= coins

@@ -56,13 +56,13 @@ def _share(
     mode = venue.mode
     if mode == FULL or exposure < venue.small_usd or steps >= venue.steps_before_full:
         return 1.0
+    if equity <= 0.0:
+        return 1.0
     if mode == PROPORTIONAL:
         return proportional_share(
             equity, maintenance, venue.proportional_gain, venue.proportional_cap,
             venue.minimum_share,
         )  # fmt: skip
-    if equity <= 0.0:
-        return 1.0
     if mode == STEP:
         if venue.interval_ms > 0.0:
             return share_of_remaining(float(steps), venue.step)

@@ -9,7 +9,7 @@ from backtest.kernels.money import withdraw
 from backtest.kernels.queue import DEADLINE, DEPOSIT, schedule
 from backtest.kernels.records import MARGIN_CALLS
 from backtest.kernels.state import CLOCK, DEFICIT, FUND, HEALTH, NEVER, ROW, VAULT
-from backtest.kernels.valuation import rate_seen
+from backtest.kernels.valuation import rate_seen, settlement_currency
 from backtest.rules.waterfall import DUST_USD
 
 
@@ -33,10 +33,24 @@ def run_factor(world: Any, account: int) -> float:
 
 
 @compiled()
+def settled_balance(world: Any, account: int, currency: int) -> float:
+    """Return what an account holds of a currency, positions that settle in it included."""
+    state = world.state
+    balance = state.cash[currency, account]
+    first = state.start[account]
+    for slot in range(first, first + state.count[account]):
+        i = state.instrument[slot]
+        if settlement_currency(world.tape, i) == currency:
+            balance += state.quantity[slot] * state.unit[i]
+    return balance
+
+
+@compiled()
 def release_excess(world: Any, account: int, equity: float, initial: float) -> None:
     """Let a healthy account take home what it holds above its own target.
 
     In a run on the venue the target sinks towards the bare initial margin as fund and vault do.
+    Only the collateral currency leaves, and no more of it than there is.
     """
     state, book = world.state, world.book
     if world.venue.gated_by_deficit != 0.0 and state.purse[DEFICIT] < -DUST_USD:
@@ -46,8 +60,11 @@ def release_excess(world: Any, account: int, equity: float, initial: float) -> N
     release = 1.0 + (book.release[account] - 1.0) * stays if stays < 1.0 else book.release[account]
     target = buffer * initial
     if equity > release * target:
-        rate = rate_seen(world.market, book.collateral_currency[account])
-        withdraw(world, account, equity - target, rate)
+        currency = book.collateral_currency[account]
+        rate = rate_seen(world.market, currency)
+        there = max(settled_balance(world, account, currency), 0.0) * rate
+        if there > 0.0:
+            withdraw(world, account, min(equity - target, there), rate)
 
 
 @compiled()
@@ -77,7 +94,8 @@ def call_margin(
     state.call_ts[account] = now
     series[state.counter[ROW], MARGIN_CALLS] += asked
     schedule(state, DEADLINE, account, now + int(world.venue.call_deadline_ms))
-    if book.recorded == 0 and book.top_up_share[account] > 0.0:
+    on_its_way = state.deposit_ts[account] != NEVER
+    if book.recorded == 0 and book.top_up_share[account] > 0.0 and not on_its_way:
         state.deposit_ts[account] = now + book.top_up_delay_ms[account]
         state.deposit_usd[account] = book.top_up_share[account] * asked
         schedule(state, DEPOSIT, account, state.deposit_ts[account])

@@ -29,6 +29,7 @@ from backtest.kernels.state import (
 )
 from backtest.kernels.types import PROTOCOL_FUND_USD, PROTOCOL_OPEN_NOTIONAL_USD
 from backtest.kernels.valuation import (
+    equity_now,
     rate_now,
     see_prices,
     settlement_currency,
@@ -247,6 +248,10 @@ def arrive_transfers(world: Any) -> None:
         account = book.transfer_account[transfer]
         currency = book.transfer_currency[transfer]
         amount = book.transfer_amount[transfer]
+        if amount < 0.0:
+            # Who lost its collateral under this policy cannot take it home as it once did.
+            left = max(equity_now(world, account), 0.0) / rate_now(state, currency)
+            amount = max(amount, -left)
         state.cash[currency, account] += amount
         state.flow[currency] -= amount
         world.records.ledger[account, IN_TRANSFERS] += amount * rate_now(state, currency)

@@ -18,7 +18,9 @@ from backtest.kernels.lanes import LANES, load, magnitude, zeros
 from backtest.kernels.lanes import total as sum_lanes
 from backtest.kernels.laws.deleveraging import withdrawal_haircut
 from backtest.kernels.records import (
+    DEFICIT_LEVEL,
     DEPOSITS,
+    FUND_LEVEL,
     GROSS_BAD_DEBT,
     IN_BAD_DEBT,
     IN_DEPOSITS,
@@ -26,6 +28,7 @@ from backtest.kernels.records import (
     IN_TRADING,
     IN_WITHDRAWALS,
     SOCIALISED,
+    VAULT_LEVEL,
     WITHDRAWALS,
 )
 from backtest.kernels.state import (
@@ -36,6 +39,7 @@ from backtest.kernels.state import (
     MONEY_MOVED,
     PURSES,
     ROW,
+    VAULT,
     WALLETS_MOVED,
     WORLD,
 )
@@ -60,11 +64,13 @@ def charge(world: Any, account: int, amount_usd: float, column: int) -> None:
 
 
 @compiled()
-def pay_for_contracts(world: Any, account: int, instrument: int, quantity: float) -> None:
-    """Pay the market for contracts at their true unit value; selling is paid the other way."""
+def pay_for_contracts(
+    world: Any, account: int, instrument: int, quantity: float, unit: float
+) -> None:
+    """Pay the market for contracts at a unit value; selling is paid the other way."""
     state = world.state
     currency = settlement_currency(world.tape, instrument)
-    paid = quantity * state.unit[instrument]
+    paid = quantity * unit
     state.cash[currency, account] -= paid
     state.flow[currency] += paid
     world.records.ledger[account, IN_TRADING] -= paid * rate_now(state, currency)
@@ -125,9 +131,9 @@ def withdraw(world: Any, account: int, amount_usd: float, rate: float) -> None:
 def close_out(world: Any, account: int) -> float:
     """Settle an account that holds no position any more.
 
-    All its currencies are exchanged at the index. What is left goes back to the wallet (in a
-    recorded book it stays); what is missing becomes a deficit, counted here and nowhere else,
-    so that bad debt is a flow, once per account.
+    All its currencies are exchanged at the index for its collateral currency. What is left goes
+    back to the wallet (in a recorded book it stays); what is missing becomes a deficit, counted
+    here and nowhere else, so that bad debt is a flow, once per account.
 
     Returns
     -------
@@ -137,9 +143,7 @@ def close_out(world: Any, account: int) -> float:
     state, book = world.state, world.book
     series, ledger, row = world.records.series, world.records.ledger, state.counter[ROW]
     equity = equity_now(world, account)
-    if equity >= 0.0:
-        if book.recorded == 1:
-            return 0.0
+    if equity >= 0.0 and book.recorded == 0:
         equity = haircut_on_withdrawal(world, account, equity)
     for currency in range(state.cash.shape[0]):
         state.flow[currency] += state.cash[currency, account]
@@ -155,11 +159,23 @@ def close_out(world: Any, account: int) -> float:
     if currency != 0:
         state.flow[0] += equity
         state.flow[currency] -= coins
+    if book.recorded == 1:
+        state.cash[currency, account] = coins
+        return 0.0
     state.wallet[book.owner[account]] += coins
     state.counter[WALLETS_MOVED] = 1
     series[row, WITHDRAWALS] += equity
     ledger[account, IN_WITHDRAWALS] -= equity
     return 0.0
+
+
+@compiled()
+def record_purses(world: Any) -> None:
+    """Write down what fund, vault and deficit stand at."""
+    state, series, row = world.state, world.records.series, world.state.counter[ROW]
+    series[row, FUND_LEVEL] = state.purse[FUND]
+    series[row, VAULT_LEVEL] = state.purse[VAULT]
+    series[row, DEFICIT_LEVEL] = -state.purse[DEFICIT]
 
 
 @compiled()

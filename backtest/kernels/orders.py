@@ -112,10 +112,15 @@ def _money_to_post(
     """Margin the portfolio as it would be; return what the account posts, or -1 to refuse.
 
     In an elastic book the account posts up to ``buffer x initial margin`` from its wallet; with
-    less than the initial margin the group is refused.
+    less than the initial margin the group is refused. In a recorded book the collateral is as
+    observed, and only an account that has nothing left is refused.
     """
     state, book = world.state, world.book
     account = book.order_account[first]
+    initial = 0.0
+    if state.live_count[account] > 0:
+        traded = first if resting else last
+        initial = include_orders(world, kernels, account, 0.0, first, traded)
     trial = copy_to_spare(world, account)
     if not resting:
         for order in range(first, last):
@@ -126,30 +131,43 @@ def _money_to_post(
                 state.cash[currency, trial] -= quantity * state.unit[i]
                 add_contracts(state, trial, i, quantity, state.unit[i], False)
     require_one(world, kernels, trial)
-    initial = world.ask.initial[trial]
+    initial = max(world.ask.initial[trial], initial)
     equity = margin_equity(world, trial) - fee
-    if state.live_count[account] > 0:
-        traded = first if resting else last
-        initial = include_orders(world, kernels, account, initial, first, traded)
     if book.recorded == 1:
-        return 0.0
-    rate = rate_seen(world.market, book.collateral_currency[account])
-    missing = max(book.buffer[account] * initial - equity, 0.0)
-    post = min(missing, state.wallet[book.owner[account]] * rate)
-    return post if equity + post >= initial else -1.0
+        return 0.0 if equity > 0.0 else -1.0
+    currency = book.collateral_currency[account]
+    rate = rate_seen(world.market, currency)
+    there = state.wallet[book.owner[account]] * rate
+    missing = book.buffer[account] * initial - equity
+    post = min(max(missing, 0.0), there)
+    if world.venue.haircuts_on == 0.0 or currency == 0 or post == 0.0:
+        return post if equity + post >= initial else -1.0
+    # Coins count for less than they are worth, so more of them are posted.
+    state.cash[currency, trial] += post / rate
+    counted = margin_equity(world, trial) - fee - equity
+    if 0.0 < counted < missing:
+        more = min(post * missing / counted, there)
+        state.cash[currency, trial] += (more - post) / rate
+        post = more
+        counted = margin_equity(world, trial) - fee - equity
+    return post if equity + counted >= initial else -1.0
 
 
 @compiled()
-def _execute(world: Any, first: int, last: int, fee: float, post: float) -> None:
-    """Trade every order of a group, pay the fee and post the margin."""
+def _execute(world: Any, first: int, last: int, fee: float, post: float, limit: float) -> None:
+    """Trade every order of a group at the market or at a limit, pay the fee, post the margin."""
     state, book = world.state, world.book
     account = book.order_account[first]
     for order in range(first, last):
         i = book.order_instrument[order]
         quantity = order_quantity(world, order)
         if quantity != 0.0:
-            pay_for_contracts(world, account, i, quantity)
-            add_contracts(state, account, i, quantity, state.unit[i], True)
+            unit = state.unit[i]
+            if limit > 0.0:
+                size = world.tape.contract_size[i]
+                unit = -size / limit if world.tape.inverse[i] == 1 else size * limit
+            pay_for_contracts(world, account, i, quantity, unit)
+            add_contracts(state, account, i, quantity, unit, True)
     charge(world, account, fee, IN_FEES)
     to_fund = world.venue.fee_share_to_fund * fee
     fund_income(world, to_fund)
@@ -206,7 +224,7 @@ def trade(world: Any, kernels: Any, first: int, last: int) -> None:
             wanted = _wanted_notional(world, first, last)
             series[state.counter[ROW], REJECTED_NOTIONAL] += wanted
             return
-    _execute(world, first, last, fee, post)
+    _execute(world, first, last, fee, post, 0.0)
 
 
 @compiled()
@@ -243,13 +261,13 @@ def cancel(world: Any, order: int) -> None:
 
 @compiled()
 def fill(world: Any, order: int) -> None:
-    """Fill a resting order at the market's own price; its margin was tested when it came."""
+    """Fill a resting order at its limit; its margin was tested when it came."""
     if world.state.live[order] == 0:
         return
     cancel(world, order)
     if _tradable(world, order, order + 1):
         fee = _group_fee(world, order, order + 1, world.venue.maker_fee)
-        _execute(world, order, order + 1, fee, 0.0)
+        _execute(world, order, order + 1, fee, 0.0, world.book.order_limit[order])
 
 
 @compiled()

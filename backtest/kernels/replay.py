@@ -23,17 +23,14 @@ from backtest.kernels.market import (
     see,
     settle_expired,
 )
-from backtest.kernels.money import imbalance, post_flows
+from backtest.kernels.money import imbalance, post_flows, record_purses
 from backtest.kernels.orders import act
 from backtest.kernels.records import (
-    DEFICIT_LEVEL,
-    FUND_LEVEL,
     LARGEST_SHIFT,
     LEDGER_IMBALANCE,
     LEDGER_SCALE,
-    VAULT_LEVEL,
 )
-from backtest.kernels.state import DEFICIT, FUND, ROW, SHIFT, VAULT, WORLD
+from backtest.kernels.state import ROW, SHIFT, WORLD
 from backtest.kernels.types import KERNELS_TYPE
 from backtest.kernels.waterfall import waterfall
 
@@ -43,9 +40,7 @@ def _record(world: Any) -> None:
     """Post the flows of an instant, count all money and write down the venue's levels."""
     state, series, row = world.state, world.records.series, world.state.counter[ROW]
     post_flows(world)
-    series[row, FUND_LEVEL] = state.purse[FUND]
-    series[row, VAULT_LEVEL] = state.purse[VAULT]
-    series[row, DEFICIT_LEVEL] = -state.purse[DEFICIT]
+    record_purses(world)
     for a in range(state.assets.shape[1]):
         shift = abs(state.assets[SHIFT, a])
         series[row, LARGEST_SHIFT] = max(series[row, LARGEST_SHIFT], shift)

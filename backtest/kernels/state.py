@@ -62,8 +62,8 @@ ASSET_ROWS = 14
 ) = range(23)
 COUNTERS = 23
 # Places in `state.level`.
-HEALTH, CLIENT_FUNDS = range(2)
-LEVELS = 2
+HEALTH, CLIENT_FUNDS, OWED_SO_FAR = range(3)
+LEVELS = 3
 
 # Columns of the coins' collateral rules.
 (
@@ -111,7 +111,8 @@ BOOK = BlockType(
     _fields(
         "recorded:i0 owner:I1 collateral_currency:I1 buffer:F1 release:F1 flight:F1 "
         "top_up_share:F1 top_up_delay_ms:I1 order_account:I1 order_instrument:I1 "
-        "order_quantity:F1 order_kind:I1 action_row:I1 action_kind:I1 action_first:I1 "
+        "order_quantity:F1 order_limit:F1 order_kind:I1 action_row:I1 action_kind:I1 "
+        "action_first:I1 "
         "action_last:I1 resting_start:I1 resting_order:I1 transfer_row:I1 transfer_account:I1 "
         "transfer_currency:I1 transfer_amount:F1"
     ),
@@ -157,7 +158,7 @@ STATE = BlockType(
         "assets:f2 shift_at_row:f2 counter:i1 level:f1 event_time:i1 event_sequence:i1 "
         "event_heap:i1 event_place:i1 "
         # Scratch per account.
-        "who:i1 listed:i1 active:i1 winners:i1 equity:f1 gain:f1 score:f1 last_few:f1"
+        "who:i1 listed:i1 done:i1 active:i1 winners:i1 equity:f1 gain:f1 score:f1 last_few:f1"
     ),
 )
 ASK = BlockType(

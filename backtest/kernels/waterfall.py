@@ -22,12 +22,21 @@ from backtest.kernels.state import (
     CLIENT_FUNDS,
     DEFICIT,
     DRAWN,
+    FEES,
     FUND,
     OWED_BY_LONGS,
+    OWED_SO_FAR,
     ROW,
 )
 from backtest.kernels.valuation import equity_now
-from backtest.rules.waterfall import BY_FUNDING, BY_PROFIT, BY_WITHDRAWAL, DUST_USD, NO_ADL
+from backtest.rules.waterfall import (
+    BY_FUNDING,
+    BY_PROFIT,
+    BY_WITHDRAWAL,
+    DUST_SHARE,
+    DUST_USD,
+    NO_ADL,
+)
 
 
 @compiled()
@@ -116,16 +125,19 @@ def _socialise(world: Any, asset: int, residual: float) -> None:
 
 
 @compiled()
-def waterfall(world: Any) -> None:
-    """Cover the shortfalls of this instant, asset by asset."""
+def waterfall(world: Any) -> bool:
+    """Cover the shortfalls of this instant, asset by asset; return whether there were any."""
     state, venue, series = world.state, world.venue, world.records.series
     purse, assets, row = state.purse, state.assets, state.counter[ROW]
+    shared = False
     for a in range(assets.shape[1]):
         for side in range(2):
             owed = assets[OWED_BY_LONGS + side, a]
             assets[OWED_BY_LONGS + side, a] = 0.0
+            state.level[OWED_SO_FAR] += owed
             if owed <= DUST_USD:
                 continue
+            shared = True
             cap_left = venue.market_cap_usd[a] - assets[DRAWN, a]
             paid = fund_payment(purse[FUND], owed, cap_left)
             purse[FUND] -= paid
@@ -140,7 +152,11 @@ def waterfall(world: Any) -> None:
                 residual = deleverage(world, a, side, residual)
             if residual > 0.0:
                 _socialise(world, a, residual)
+    if abs(purse[DEFICIT]) <= DUST_SHARE * state.level[OWED_SO_FAR]:
+        purse[FEES] += purse[DEFICIT]
+        purse[DEFICIT] = 0.0
     state.level[CLIENT_FUNDS] = 0.0
     if venue.socialised_by == BY_WITHDRAWAL and purse[DEFICIT] < 0.0:
         for account in range(state.cash.shape[1] - 1):
             state.level[CLIENT_FUNDS] += max(equity_now(world, account), 0.0)
+    return shared

@@ -15,6 +15,7 @@ from backtest.reference.margin import (
 )
 from backtest.reference.money import deposit, withdraw
 from backtest.reference.schedule import DEADLINE, DEPOSIT
+from backtest.reference.waterfall import waterfall
 from backtest.reference.world import cash_usd
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ UNCOVERED_USD = 1e-9
 def check_all(world: World) -> None:
     """Check every account that holds a position.
 
-    Equity and margin of all are taken before anybody is liquidated.
+    Equity and margin of all are taken before anybody is liquidated. Deficits are shared out
+    before anybody takes home what it won; who is looked after then is asked anew.
     """
     world.record("checks")
     count_coins(world)
@@ -38,10 +40,18 @@ def check_all(world: World) -> None:
     equities = [world.equity_seen(a) - taken for a, taken in zip(active, haircuts, strict=True)]
     record_levels(world, active, asked, haircuts)
     health = health_of(world)
-    for account, (initial, maintenance), taken, equity in zip(
-        active, asked, haircuts, equities, strict=True
-    ):
-        check(world, account, equity, initial, maintenance, taken, health)
+    sound = [
+        (account, equity, asked_of)
+        for account, asked_of, taken, equity in zip(active, asked, haircuts, equities, strict=True)
+        if enforce(world, account, equity, asked_of[1], taken)
+    ]
+    shared = waterfall(world)
+    for account, equity, asked_of in sound:
+        if account.positions:
+            if shared:
+                asked_of = require(world, [account])[0]
+                equity = margin_equity(world, account)
+            look_after(world, account, equity, *asked_of, health)
 
 
 def record_levels(
@@ -82,26 +92,34 @@ def health_of(world: World) -> float:
     return max(health, 0.0)
 
 
-def check(
+def enforce(
+    world: World, account: Account, equity: float, maintenance: float, taken: float
+) -> bool:
+    """Liquidate an account below its margin; say whether it is to be looked after instead."""
+    breached = equity < maintenance
+    if not world.enforceable(account):
+        world.record("frozen", float(breached))
+        return False
+    if world.venue.trigger_on:
+        if not trigger(world, account, maintenance, taken):
+            world.record("missed_triggers", float(breached))
+            return False
+        world.record("needless_triggers", float(not breached))
+    if breached:
+        begin(world, account, equity, maintenance)
+    return not breached
+
+
+def look_after(
     world: World,
     account: Account,
     equity: float,
     initial: float,
     maintenance: float,
-    taken: float,
     health: float,
 ) -> None:
-    """Check one account."""
-    breached = equity < maintenance
-    if not world.enforceable(account):
-        world.record("frozen", float(breached))
-        return
-    if world.venue.trigger_on:
-        if not trigger(world, account, maintenance, taken):
-            world.record("missed_triggers", float(breached))
-            return
-        world.record("needless_triggers", float(not breached))
-    if breached:
+    """Call an account for margin, or let it take home what it can spare."""
+    if equity < maintenance:
         begin(world, account, equity, maintenance)
         return
     if not account.queued:
@@ -159,7 +177,19 @@ def release(world: World, account: Account, equity: float, initial: float, healt
         spare = 1.0 + (spare - 1.0) * calm
     target = buffer * initial
     if equity > spare * target:
-        withdraw(world, account, equity - target, world.seen_rate(account.currency))
+        rate = world.seen_rate(account.currency)
+        there = max(balance_of(world, account, account.currency), 0.0) * rate
+        if there > 0.0:
+            withdraw(world, account, min(equity - target, there), rate)
+
+
+def balance_of(world: World, account: Account, currency: int) -> float:
+    """Return what an account holds of a currency, positions that settle in it included."""
+    balance = account.cash[currency]
+    for p in account.positions:
+        if world.settles_in(p.instrument) == currency:
+            balance += p.quantity * world.now(p.instrument).unit
+    return balance
 
 
 def call(world: World, account: Account, asked_usd: float) -> None:
@@ -169,7 +199,7 @@ def call(world: World, account: Account, asked_usd: float) -> None:
     world.record("margin_calls_usd", asked_usd)
     world.schedule.push(world.clock + int(world.venue.call_deadline_ms), DEADLINE, n)
     share = float(world.book.top_up_share[n])
-    if not world.recorded and share > 0.0:
+    if not world.recorded and share > 0.0 and account.deposit_due is None:
         account.deposit_due = world.clock + int(world.book.top_up_delay_ms[n])
         account.deposit_usd = share * asked_usd
         world.schedule.push(account.deposit_due, DEPOSIT, n)

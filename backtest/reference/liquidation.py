@@ -149,14 +149,14 @@ def share_to_close(
     too_small, too_often = exposure < venue.small_usd, account.steps >= venue.steps_before_full
     if venue.mode == FULL or too_small or too_often:
         return 1.0
+    if equity <= 0.0:
+        return 1.0
     if venue.mode == PROPORTIONAL:
         share = venue.proportional_cap
         if maintenance > 0.0:
             missing = venue.proportional_gain * (maintenance - equity) / maintenance
             share = max(min(share, missing), 0.0)
         return share if share > 0.0 else venue.minimum_share
-    if equity <= 0.0:
-        return 1.0
     if venue.mode == TO_TARGET:
         wanted = venue.target * maintenance
         saved = wanted - unit_penalty

@@ -14,7 +14,7 @@ from backtest.reference.market import (
     see,
     see_shift,
 )
-from backtest.reference.money import balance
+from backtest.reference.money import balance, record_purses
 from backtest.reference.orders import act
 from backtest.reference.schedule import DEADLINE, DEPOSIT, RECHECK, STEP
 from backtest.reference.waterfall import waterfall
@@ -77,3 +77,4 @@ def run_scheduled(world: World, last_ms: int, *, everybody_follows: bool = False
             check_all(world)
         waterfall(world)
         call_recheck(world)
+        record_purses(world)

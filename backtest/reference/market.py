@@ -162,6 +162,10 @@ def arrive_transfers(world: World) -> None:
     ):
         account = world.accounts[book.transfer_account[k]]
         currency, amount = int(book.transfer_currency[k]), float(book.transfer_amount[k])
+        if amount < 0.0:
+            # Who lost its collateral under this policy cannot take it home as it once did.
+            left = max(world.equity_now(account), 0.0) / world.rate(currency)
+            amount = max(amount, -left)
         account.cash[currency] += amount
         world.flow[currency] -= amount
         world.enter(account, "transfers_usd", amount * world.rate(currency))

@@ -91,8 +91,9 @@ def close_out(world: World, account: Account) -> float:
     """Settle an account without positions; return what is missing.
 
     Its margin call, its liquidation and its resting orders end. All its currencies are exchanged
-    at the index. What is left goes to the wallet (in a recorded book it stays); what is missing
-    becomes a deficit here and nowhere else, so that bad debt is a flow, counted once per account.
+    at the index for its own. What is left goes to the wallet (in a recorded book it stays); what
+    is missing becomes a deficit here and nowhere else, so that bad debt is a flow, counted once
+    per account.
     """
     account.called_at = None
     if not account.queued:
@@ -100,9 +101,7 @@ def close_out(world: World, account: Account) -> float:
     for order in account.resting:
         world.live[order] = False
     equity = world.equity_now(account)
-    if equity >= 0.0 and world.recorded:
-        return 0.0
-    if equity > 0.0:
+    if equity > 0.0 and not world.recorded:
         equity -= keep_for_deficit(world, account, equity)
     for c in range(1 + world.assets):
         world.flow[c] += account.cash[c]
@@ -117,6 +116,9 @@ def close_out(world: World, account: Account) -> float:
     if account.currency:
         world.flow[0] += equity
         world.flow[account.currency] -= coins
+    if world.recorded:
+        account.cash[account.currency] = coins
+        return 0.0
     world.wallets[account.owner] += coins
     world.record("withdrawals_usd", equity)
     world.enter(account, "withdrawals_usd", -equity)
@@ -164,8 +166,13 @@ def balance(world: World) -> None:
     if not leaked * its_gross < worst * gross:
         world.set_level("ledger_imbalance_usd", leaked)
         world.set_level("ledger_scale_usd", gross)
+    record_purses(world)
+    largest = max(abs(shift) for shift in world.shift)
+    world.set_level("shift", max(world.level("shift"), largest))
+
+
+def record_purses(world: World) -> None:
+    """Write down what fund, vault and deficit stand at."""
     world.set_level("fund_usd", world.fund)
     world.set_level("vault_usd", world.vault)
     world.set_level("deficit_usd", -world.deficit)
-    largest = max(abs(shift) for shift in world.shift)
-    world.set_level("shift", max(world.level("shift"), largest))

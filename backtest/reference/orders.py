@@ -114,24 +114,38 @@ def trade(world: World, orders: list[int]) -> None:
 def fund(world: World, trial: Account, fee: float) -> float | None:
     """Return what the owner posts for a portfolio; nothing if that is not enough for it.
 
-    In a recorded book the collateral is as observed, and no trade is refused for it.
+    In a recorded book the collateral is as observed, and only an account that has nothing left
+    is refused. Coins count for less than they are worth, so more of them are posted.
     """
-    if world.recorded:
-        return 0.0
     initial, _ = require(world, [trial])[0]
     equity = margin_equity(world, trial) - fee
-    wallet_usd = world.wallets[trial.owner] * world.seen_rate(trial.currency)
-    wanted = float(world.book.buffer[trial.number]) * initial
-    post = min(max(wanted - equity, 0.0), wallet_usd)
-    return None if equity + post < initial else post
+    if world.recorded:
+        return 0.0 if equity > 0.0 else None
+    rate = world.seen_rate(trial.currency)
+    wallet_usd = world.wallets[trial.owner] * rate
+    missing = float(world.book.buffer[trial.number]) * initial - equity
+    post = counted = min(max(missing, 0.0), wallet_usd)
+    if world.venue.haircuts_on and trial.currency and post:
+        trial.cash[trial.currency] += post / rate
+        counted = margin_equity(world, trial) - fee - equity
+        if 0.0 < counted < missing:
+            more = min(post * missing / counted, wallet_usd)
+            trial.cash[trial.currency] += (more - post) / rate
+            post, counted = more, margin_equity(world, trial) - fee - equity
+    return None if equity + counted < initial else post
 
 
-def execute(world: World, orders: list[int], fee: float, post: float) -> None:
-    """Trade a group at the market's price, pay the fee, post collateral."""
+def execute(
+    world: World, orders: list[int], fee: float, post: float, limit: float | None = None
+) -> None:
+    """Trade a group at the market's price or at a limit, pay the fee, post collateral."""
     account, legs = account_of(world, orders[0]), legs_of(world, orders)
     for i, quantity in legs:
         if quantity:
-            exchange(world, account, i, quantity, world.now(i).unit)
+            unit, size = world.now(i).unit, float(world.tape.contract_size[i])
+            if limit is not None:
+                unit = -size / limit if world.tape.inverse[i] else size * limit
+            exchange(world, account, i, quantity, unit)
     charge(world, account, fee, "fees_usd")
     to_fund = world.venue.fee_share_to_fund * fee
     fund_income(world, to_fund)
@@ -150,7 +164,7 @@ def rest(world: World, order: int) -> None:
     post = None
     if is_tradable(world, legs):
         world.live[order] = True
-        post = fund(world, account, 0.0)
+        post = fund(world, account.copy(), 0.0)
     if post is None:
         world.live[order] = False
         if world.book.order_kind[order] != CLOSE:
@@ -160,7 +174,7 @@ def rest(world: World, order: int) -> None:
 
 
 def fill(world: World, order: int) -> None:
-    """Execute a resting order at the market's price; it was margined when it came to rest."""
+    """Execute a resting order at its limit; it was margined when it came to rest."""
     if not world.live[order]:
         return
     world.live[order] = False
@@ -168,4 +182,4 @@ def fill(world: World, order: int) -> None:
     if is_tradable(world, legs):
         ((i, quantity),) = legs
         fee = fee_usd(world, i, quantity, world.venue.maker_fee) if quantity else 0.0
-        execute(world, [order], fee, 0.0)
+        execute(world, [order], fee, 0.0, float(world.book.order_limit[order]))

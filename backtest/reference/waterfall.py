@@ -12,6 +12,7 @@ from backtest.rules.waterfall import (
     BY_FUNDING,
     BY_PROFIT,
     BY_WITHDRAWAL,
+    DUST_SHARE,
     DUST_USD,
     NO_ADL,
 )
@@ -23,17 +24,27 @@ if TYPE_CHECKING:
     from backtest.reference.world import World
 
 
-def waterfall(world: World) -> None:
-    """Pass every owed deficit on, asset by asset, bankrupt longs before bankrupt shorts."""
+def waterfall(world: World) -> bool:
+    """Pass every owed deficit on, asset by asset, bankrupt longs before bankrupt shorts.
+
+    Returns whether there was one.
+    """
+    shared = False
     for asset in range(world.assets):
         for side in (0, 1):
             owed, world.owed[asset][side] = world.owed[asset][side], 0.0
+            world.owed_so_far += owed
             if owed > DUST_USD:
+                shared = True
                 cover(world, asset, side, owed)
+    if abs(world.deficit) <= DUST_SHARE * world.owed_so_far:
+        world.fees += world.deficit
+        world.deficit = 0.0
     world.client_funds = 0.0
     if world.venue.socialised_by == BY_WITHDRAWAL and world.deficit < 0.0:
         for account in world.accounts:
             world.client_funds += max(world.equity_now(account), 0.0)
+    return shared
 
 
 def cover(world: World, asset: int, side: int, owed: float) -> None:

@@ -75,6 +75,7 @@ class World:
         self.owed = [[0.0, 0.0] for _ in range(self.assets)]
         self.drawn = [0.0] * self.assets
         self.client_funds = 0.0
+        self.owed_so_far = 0.0
 
         self.records = Records(bar_of_row.tolist(), [account.owner for account in self.accounts])
 

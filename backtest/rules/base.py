@@ -12,7 +12,7 @@ from backtest.units import UtcMs
 class Rules(BaseModel):
     """A group of rules; an unknown key is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _ascending(windows: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:

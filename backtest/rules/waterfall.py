@@ -11,6 +11,8 @@ from backtest.units import Fraction, Usd
 
 DUST_USD = 1e-9
 """A deficit smaller than this is what rounding leaves, and nobody is asked to cover it."""
+DUST_SHARE = 1e-12
+"""What is left of all deficits so far below this share is rounding too; the venue books it."""
 NO_ADL, ADL_QUEUE, ADL_PRO_RATA = range(3)
 ADL_MODES = ("none", "queue", "pro_rata")
 BY_EQUITY, BY_PROFIT, BY_FUNDING, BY_WITHDRAWAL = range(4)
