@@ -63,7 +63,7 @@ wild_tapes = st.builds(
 )
 seeds = st.integers(0, 2**31)
 cases = settings(
-    max_examples=int(os.environ.get("REMARGIN_INVARIANT_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("REMARGIN_INVARIANT_EXAMPLES", "40")),
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[
