@@ -79,7 +79,8 @@ def amount(value: float, unit: str) -> str:
     value
         The number, in the unit of its key.
     unit
-        As `backtest.metrics.METRICS` names it: ``USD``, ``share``, ``bps``, ``x``, ``days``, ``count``.
+        As `backtest.metrics.METRICS` names it: ``USD``, ``share``, ``bps``, ``x``, ``days``,
+        ``count``.
 
     Returns
     -------
