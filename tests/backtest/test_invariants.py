@@ -22,7 +22,6 @@ from backtest.kernels.records import (
     GROSS_BAD_DEBT,
     IN_ADL,
     IN_BAD_DEBT,
-    IN_FUNDING,
     IN_PENALTIES,
     IN_SOCIALISED,
     INSURANCE_DRAWDOWN,
@@ -323,11 +322,6 @@ def test_a_flat_market_liquidates_nobody(tape, venue, seed, data):
         assert run.series[flow].sum() == 0.0
 
 
-def alone(tape: MarketTape, seed: int) -> AccountBook:
-    """Return a recorded book of one account that holds a perpetual or more."""
-    return random_book(tape, seed, accounts=1, groups=6, mode="recorded")
-
-
 @cases
 @given(tape=wild_tapes, venue=venues, seed=seeds, more=st.floats(1.001, 4.0))
 def test_more_collateral_never_brings_an_accounts_liquidation_earlier(tape, venue, seed, more):
@@ -339,7 +333,7 @@ def test_more_collateral_never_brings_an_accounts_liquidation_earlier(tape, venu
         margin_check={"mode": "full"},
         liquidation={"impact": {"feedback": None}, "keepers": {"participation": False}},
     )
-    book = alone(tape, seed)
+    book = random_book(tape, seed, accounts=1, groups=6, mode="recorded")
     book = replace(book, transfer_amount=np.abs(book.transfer_amount))
     at_ms = LIQUIDATION_NAMES.index("at_ms")
     first = [
@@ -508,5 +502,3 @@ def test_an_accounts_ledger_in_dollars_adds_up_to_what_it_holds(tape, venue, see
     penalties = run.series["penalties_usd"].sum()
     if venue.liquidation.mode != "auction" and venue.liquidation.backstop is None:
         assert -run.ledger[:, IN_PENALTIES].sum() == pytest.approx(penalties, abs=1e-6)
-    received = np.clip(-run.ledger[:, IN_FUNDING], 0.0, None).sum()
-    assert received <= run.series["funding_usd"].sum() + 1e-6
