@@ -22,7 +22,6 @@ from backtest.kernels.records import (
     GROSS_BAD_DEBT,
     IN_ADL,
     IN_BAD_DEBT,
-    IN_PENALTIES,
     IN_SOCIALISED,
     INSURANCE_DRAWDOWN,
     LIQUIDATION_NAMES,
@@ -499,6 +498,3 @@ def test_an_accounts_ledger_in_dollars_adds_up_to_what_it_holds(tape, venue, see
     np.add.at(held, final.book.owner, final.state.cash[:-1, 0])
     scale = np.abs(run.ledger).sum(axis=1)
     assert np.all(np.abs(run.ledger.sum(axis=1) - held) <= 1e-9 * (1.0 + scale))
-    penalties = run.series["penalties_usd"].sum()
-    if venue.liquidation.mode != "auction" and venue.liquidation.backstop is None:
-        assert -run.ledger[:, IN_PENALTIES].sum() == pytest.approx(penalties, abs=1e-6)
