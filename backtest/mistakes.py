@@ -83,7 +83,8 @@ def _complaint(first: Any, owner: type[BaseModel] | None, value: Any) -> str:
     reason = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     reason += "" if reason.endswith("?") else "."
     if isinstance(value, list | tuple):
-        return f"{_as_written(value)}: {reason}"
+        told = all(part in reason for part in _as_written(value).strip("[]").split(", "))
+        return reason if told else f"{_as_written(value)}: {reason}"
     told = not isinstance(value, str | int | float) or str(value) in reason
     return reason if told else f"{value!r}: {reason}"
 

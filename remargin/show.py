@@ -243,7 +243,7 @@ def _aside(key: str, result: ReplayResult) -> str:
         "capital_efficiency": f"of {told('locked_collateral_usd')} locked collateral",
         "gross_bad_debt_usd": f"of which the fund paid {told('insurance_drawdown_usd')}",
         "residual_bad_debt_bps": f"of {told('open_notional_usd')} mean open interest",
-        "adl_usd": f"from {told('adl_accounts')} winners, at most {told('max_adl_haircut')} of gain",
+        "adl_usd": f"{told('adl_accounts')} winners, at most {told('max_adl_haircut')} of a gain",
         "missed_triggers": f"and {told('needless_triggers')} needless ones",
         "cascade_multiplier": f"prices moved by at most {told('largest_shift')}",
         "liquidations": f"{told('false_liquidation_share')} false: price back within {recovery}",

@@ -239,7 +239,7 @@ def _money(venue: VenueRules) -> Iterator[Assumption]:
             else "each in proportion to its gain"
         )
         yield Assumption(
-            f"What the fund cannot pay, {percent(adl.severity)} is taken from the gains of "
+            f"Of what the fund cannot pay, {percent(adl.severity)} is taken from the gains of "
             f"winners on the other side, {order}, and as much of their positions is closed.",
             "the policy that leaves more bad debt",
         )

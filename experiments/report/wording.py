@@ -22,6 +22,8 @@ MINUS = "\u2212"
 TIMES = "\u00d7"
 LARGEST_PERCENT = 1_000
 """Beyond it a percentage says only that it started from next to nothing."""
+LONGER = "not within the window"
+"""A time that had not ended when the window did."""
 UNDEFINED = "not defined"
 """What stands where a ratio has no denominator, so that no cell is blank."""
 
@@ -77,13 +79,16 @@ def amount(value: float, unit: str) -> str:
     value
         The number, in the unit of its key.
     unit
-        As `backtest.metrics.METRICS` names it: ``USD``, ``share``, ``bps``, ``x``, ``count``.
+        As `backtest.metrics.METRICS` names it: ``USD``, ``share``, ``bps``, ``x``, ``days``,
+        ``count``.
 
     Returns
     -------
     str
-        ``not defined`` where the value is NaN or infinite.
+        ``not defined`` where the value is NaN or infinite, but for a time without an end.
     """
+    if unit == "days" and value == math.inf:
+        return LONGER
     if not math.isfinite(value):
         return UNDEFINED
     if unit == "USD":

@@ -18,6 +18,7 @@ from backtest.tape import MarketTape
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 from backtest.venue import VenueRules
 from optimize.study import load_venue
+from strategies.registry import load_policy
 from tests.backtest.cases import GROSS, gross_policy
 from tests.tapes import make_tape
 
@@ -391,6 +392,20 @@ def test_a_posted_parameter_that_is_not_a_number_is_refused_with_its_row():
     rates[3] = np.nan
     with pytest.raises(PolicyError, match=r"gross: parameter 0 is nan at row 3"):
         RequirementLayer(GROSS, rates, np.empty(0))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"policy": "fixed", "rate": np.nan},
+        {"policy": "fixed", "maintenance_ratio": np.inf},
+        {"policy": "fixed", "rates": {"BTC": np.nan}},
+        {"policy": "volatility", "multiplier": np.nan},
+    ],
+)
+def test_a_number_of_a_policy_that_is_not_one_is_refused_with_its_field(spec):
+    with pytest.raises(ConfigError, match=rf"candidate\.{list(spec)[1]}.*must be a finite number"):
+        load_policy(spec, "candidate")
 
 
 def _float_fields(rules: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -287,16 +287,23 @@ def test_effects_keep_the_difference_of_the_metrics() -> None:
     assert compared > 15
 
 
-@given(numbers, st.sampled_from(["USD", "share", "x", "bps", "count"]))
+@given(numbers, st.sampled_from(["USD", "share", "x", "bps", "count", "days"]))
 def test_every_amount_is_written_with_digits_and_its_unit(value: float, unit: str) -> None:
     text = amount(value, unit)
     assert re.search(r"\d", text)
-    mark = {"USD": "USD", "share": "%", "x": "\u00d7", "bps": "bp", "count": ""}[unit]
+    mark = {"USD": "USD", "share": "%", "x": "\u00d7", "bps": "bp", "count": "", "days": "days"}[
+        unit
+    ]
     assert text.endswith(mark)
     assert "-" not in text
 
 
-@given(numbers.filter(lambda v: abs(v) > 1e-3), st.sampled_from(["USD", "x", "bps"]))
+def test_a_fund_that_was_never_whole_again_is_said_to_be_so() -> None:
+    assert amount(math.inf, "days") == "not within the window"
+    assert amount(math.nan, "days") == amount(math.inf, "x") == "not defined"
+
+
+@given(numbers.filter(lambda v: abs(v) > 1e-2), st.sampled_from(["USD", "x", "bps"]))
 def test_a_difference_always_carries_its_sign(value: float, unit: str) -> None:
     assert signed(value, unit)[0] == ("+" if value > 0 else "\u2212")
 
