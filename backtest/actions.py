@@ -35,9 +35,12 @@ class BookArrays(NamedTuple):
     order_limit: np.ndarray  # (M,) USD, NaN where an order trades at the market
     order_kind: np.ndarray  # (M,)
     action_row: np.ndarray  # (K,) ascending tape row
-    action_kind: np.ndarray  # (K,) TRADE, REST, FILL or CANCEL
+    action_kind: np.ndarray  # (K,) TRADE or REST
     action_first: np.ndarray  # (K,) half-open range of orders
     action_last: np.ndarray  # (K,)
+    fate_row: np.ndarray  # (F,) ascending tape row
+    fate_kind: np.ndarray  # (F,) FILL or CANCEL
+    fate_order: np.ndarray  # (F,) order that rested
     resting_start: np.ndarray  # (N + 1,) where an account's orders begin in resting_order
     resting_order: np.ndarray  # orders that may rest
     transfer_row: np.ndarray  # (X,) ascending tape row
@@ -84,6 +87,7 @@ def book_arrays(book: AccountBook, tape: MarketTape, path: Expanded, rows: slice
     actions = _actions(book, path.tape, orders, instrument, row, first, last)
     rests = np.zeros(len(group), bool)
     rests[actions[2][actions[1] == REST]] = True
+    placed = actions[1] <= REST
     resting = np.flatnonzero(rests)
     resting = resting[np.argsort(account[resting], kind="stable")]
     counts = np.bincount(account[resting], minlength=len(owner))
@@ -104,10 +108,13 @@ def book_arrays(book: AccountBook, tape: MarketTape, path: Expanded, rows: slice
         order_quantity=book.order_quantity[orders].copy(),
         order_limit=book.order_limit[orders].copy(),
         order_kind=book.order_kind[orders].copy(),
-        action_row=actions[0],
-        action_kind=actions[1],
-        action_first=actions[2],
-        action_last=actions[3],
+        action_row=actions[0][placed],
+        action_kind=actions[1][placed],
+        action_first=actions[2][placed],
+        action_last=actions[3][placed],
+        fate_row=actions[0][~placed],
+        fate_kind=actions[1][~placed],
+        fate_order=actions[2][~placed],
         resting_start=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         resting_order=resting.astype(np.int64),
         transfer_row=close[

@@ -102,6 +102,7 @@ def replay(
             )
     refuse_look_ahead(policy, tape, layers)
     run = run_loop(tape, book, layers, venue, rows, progress)
+    _refuse_undefined(tape.ts[rows], run.series)
     _refuse_leak(tape.ts[rows], run.series)
     begins = (
         tape.ts[rows.start - 1] if rows.start else 2 * tape.ts[0] - tape.ts[min(1, len(tape) - 1)]
@@ -234,6 +235,15 @@ def _by_bar(series: np.ndarray, bar: np.ndarray) -> dict[str, np.ndarray]:
         else:
             named[name] = column[last] if name in LEVEL_NAMES else np.bincount(place, column)
     return named
+
+
+def _refuse_undefined(ts: np.ndarray, series: dict[str, np.ndarray]) -> None:
+    for name in ("required_initial_usd", "required_maintenance_usd"):
+        for row in np.flatnonzero(~np.isfinite(series[name]))[:1]:
+            raise PolicyError(
+                f"the policy asked for {series[name][row]} USD in all ({name}) at "
+                f"{iso_utc(int(ts[row]))} UTC; a margin must be a finite number."
+            )
 
 
 def _refuse_leak(ts: np.ndarray, series: dict[str, np.ndarray]) -> None:

@@ -62,6 +62,8 @@ class RequirementLayer:
                 f"{self.rule.name}: parameters have shape {self.parameters.shape}, "
                 "expected one row per tape row."
             )
+        for place in np.flatnonzero(np.isnan(self.constants))[:1]:
+            raise PolicyError(f"{self.rule.name}: constant {place} is not a number.")
         for row, column in np.argwhere(~np.isfinite(self.parameters))[:1]:
             raise PolicyError(
                 f"{self.rule.name}: parameter {column} is {self.parameters[row, column].item()} "

@@ -175,7 +175,7 @@ def record_purses(world: Any) -> None:
     state, series, row = world.state, world.records.series, world.state.counter[ROW]
     series[row, FUND_LEVEL] = state.purse[FUND]
     series[row, VAULT_LEVEL] = state.purse[VAULT]
-    series[row, DEFICIT_LEVEL] = -state.purse[DEFICIT]
+    series[row, DEFICIT_LEVEL] = 0.0 - state.purse[DEFICIT]
 
 
 @compiled()

@@ -28,7 +28,6 @@ from backtest.kernels.requirement import (
     require_one,
 )
 from backtest.kernels.state import (
-    CANCEL,
     FEES,
     FILL,
     INSTANT,
@@ -37,7 +36,7 @@ from backtest.kernels.state import (
     MONEY_MOVED,
     NEVER,
     NEXT_ACTION,
-    REST,
+    NEXT_FATE,
     ROW,
     TRADE,
     WORLD,
@@ -51,6 +50,10 @@ from backtest.kernels.valuation import (
     settlement_currency,
 )
 from backtest.venue import UNLIMITED
+
+
+ENOUGH = 1.0 - 1e-12
+"""Of the margin that is missing; a difference of equities is exact to no more than that."""
 
 
 @compiled()
@@ -141,7 +144,7 @@ def _money_to_post(
     missing = book.buffer[account] * initial - equity
     post = min(max(missing, 0.0), there)
     if world.venue.haircuts_on == 0.0 or currency == 0 or post == 0.0:
-        return post if equity + post >= initial else -1.0
+        return post if post >= initial - equity else -1.0
     # Coins count for less than they are worth, so more of them are posted.
     state.cash[currency, trial] += post / rate
     counted = margin_equity(world, trial) - fee - equity
@@ -150,7 +153,7 @@ def _money_to_post(
         state.cash[currency, trial] += (more - post) / rate
         post = more
         counted = margin_equity(world, trial) - fee - equity
-    return post if equity + counted >= initial else -1.0
+    return post if counted >= (initial - equity) * ENOUGH else -1.0
 
 
 @compiled()
@@ -271,20 +274,31 @@ def fill(world: Any, order: int) -> None:
 
 
 @compiled()
+def meet_fates(world: Any) -> None:
+    """Fill or cancel the resting orders that the present row has reached."""
+    state, book = world.state, world.book
+    fate, row = state.counter[NEXT_FATE], state.counter[ROW]
+    while fate < book.fate_row.shape[0] and book.fate_row[fate] <= row:
+        state.counter[MONEY_MOVED] = 1
+        if book.fate_kind[fate] == FILL:
+            fill(world, book.fate_order[fate])
+        else:
+            cancel(world, book.fate_order[fate])
+        fate += 1
+    state.counter[NEXT_FATE] = fate
+
+
+@compiled()
 def act(world: Any, kernels: Any) -> None:
     """Do what the book wants up to the present row, in its order."""
     state, book = world.state, world.book
     action, row = state.counter[NEXT_ACTION], state.counter[ROW]
     while action < book.action_row.shape[0] and book.action_row[action] <= row:
         state.counter[MONEY_MOVED] = 1
-        kind, first = book.action_kind[action], book.action_first[action]
-        if kind == TRADE:
+        first = book.action_first[action]
+        if book.action_kind[action] == TRADE:
             trade(world, kernels, first, book.action_last[action])
-        elif kind == REST:
+        else:
             rest(world, kernels, first)
-        elif kind == FILL:
-            fill(world, first)
-        elif kind == CANCEL:
-            cancel(world, first)
         action += 1
     state.counter[NEXT_ACTION] = action

@@ -1,9 +1,10 @@
 """The event loop: one compiled loop for every policy.
 
 At one instant, in this order: what was scheduled before it, market, funding, expiry, oracle and
-parameter post, protocol state, payments and deadlines due, transfers, margin check with its calls
-and liquidations, fund and winners and socialised loss, orders, recording. An account never
-trades on what it could not know, and money is counted after every row.
+parameter post, protocol state, payments and deadlines due, transfers, resting orders, margin
+check with its liquidations, fund and winners and socialised loss, calls and what may leave,
+orders, recording. An account never trades on what it could not know, and money is counted
+whenever it may have moved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from backtest.kernels.market import (
     settle_expired,
 )
 from backtest.kernels.money import imbalance, post_flows, record_purses
-from backtest.kernels.orders import act
+from backtest.kernels.orders import act, meet_fates
 from backtest.kernels.records import (
     LARGEST_SHIFT,
     LEDGER_IMBALANCE,
@@ -78,6 +79,7 @@ def replay_instants(world: Any, kernels: Any, first: int, last: int) -> None:
         run_scheduled(world, kernels, now, checked)
         if opens:
             arrive_transfers(world)
+            meet_fates(world)
         if checked:
             check_all(world, kernels)
         waterfall(world)

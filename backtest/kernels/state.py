@@ -42,6 +42,7 @@ ASSET_ROWS = 14
     STAMP,  # names the present true prices
     TICK,  # names what the venue sees
     NEXT_ACTION,
+    NEXT_FATE,
     NEXT_TRANSFER,
     SEQUENCE,
     EVENTS,  # in the queue
@@ -59,8 +60,8 @@ ASSET_ROWS = 14
     MONEY_MOVED,  # 1 when money may have moved since it was counted
     WALLETS_MOVED,  # 1 when wallets may have moved since they were counted
     SAME_VIEW,  # 1 when the venue sees the market as it is
-) = range(23)
-COUNTERS = 23
+) = range(24)
+COUNTERS = 24
 # Places in `state.level`.
 HEALTH, CLIENT_FUNDS, OWED_SO_FAR = range(3)
 LEVELS = 3
@@ -112,8 +113,8 @@ BOOK = BlockType(
         "recorded:i0 owner:I1 collateral_currency:I1 buffer:F1 release:F1 flight:F1 "
         "top_up_share:F1 top_up_delay_ms:I1 order_account:I1 order_instrument:I1 "
         "order_quantity:F1 order_limit:F1 order_kind:I1 action_row:I1 action_kind:I1 "
-        "action_first:I1 "
-        "action_last:I1 resting_start:I1 resting_order:I1 transfer_row:I1 transfer_account:I1 "
+        "action_first:I1 action_last:I1 fate_row:I1 fate_kind:I1 fate_order:I1 "
+        "resting_start:I1 resting_order:I1 transfer_row:I1 transfer_account:I1 "
         "transfer_currency:I1 transfer_amount:F1"
     ),
 )

@@ -15,7 +15,7 @@ from backtest.reference.market import (
     see_shift,
 )
 from backtest.reference.money import balance, record_purses
-from backtest.reference.orders import act
+from backtest.reference.orders import act, meet_fates
 from backtest.reference.schedule import DEADLINE, DEPOSIT, RECHECK, STEP
 from backtest.reference.waterfall import waterfall
 
@@ -34,8 +34,8 @@ def happen(world: World, instant: int) -> None:
 
     What was scheduled for earlier comes first, at the market as it stood. Then: market, funding,
     expiry, what the venue sees, its protocol state, what is scheduled for now, transfers, the
-    margin check with its calls and liquidations, the waterfall, orders, the waterfall again,
-    and the records.
+    fate of resting orders, the margin check with its liquidations, waterfall and calls, orders,
+    the waterfall again, and the records.
     """
     timeline = world.timeline
     at_ms = int(timeline.at_ms[instant])
@@ -49,6 +49,7 @@ def happen(world: World, instant: int) -> None:
     run_scheduled(world, at_ms, everybody_follows=checks)
     if opens:
         arrive_transfers(world)
+        meet_fates(world)
     if checks:
         check_all(world)
     waterfall(world)

@@ -175,4 +175,4 @@ def record_purses(world: World) -> None:
     """Write down what fund, vault and deficit stand at."""
     world.set_level("fund_usd", world.fund)
     world.set_level("vault_usd", world.vault)
-    world.set_level("deficit_usd", -world.deficit)
+    world.set_level("deficit_usd", 0.0 - world.deficit)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from backtest.book import CLOSE
 from backtest.instruments import OPTION
-from backtest.kernels.state import CANCEL, FILL, REST, TRADE
+from backtest.kernels.state import FILL, TRADE
 from backtest.reference.margin import margin_equity, require, wanted_quantity
 from backtest.reference.money import charge, deposit, end_flat_account, exchange, fund_income
 from backtest.venue import UNLIMITED
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from backtest.reference.accounts import Account
     from backtest.reference.world import World
 
+ENOUGH = 1.0 - 1e-12
+"""Of the margin that is missing; a difference of equities is exact to no more than that."""
 Leg = tuple[int, float]
 """Instrument and signed contracts."""
 
@@ -28,12 +30,20 @@ def act(world: World) -> None:
         kind = book.action_kind[k]
         if kind == TRADE:
             trade(world, orders)
-        elif kind == REST:
+        else:
             rest(world, orders[0])
-        elif kind == FILL:
-            fill(world, orders[0])
-        elif kind == CANCEL:
-            world.live[orders[0]] = False
+
+
+def meet_fates(world: World) -> None:
+    """Fill or cancel the resting orders that the present row has reached."""
+    book = world.book
+    while (k := world.next_fate) < len(book.fate_row) and book.fate_row[k] <= world.row:
+        world.next_fate += 1
+        order = int(book.fate_order[k])
+        if book.fate_kind[k] == FILL:
+            fill(world, order)
+        else:
+            world.live[order] = False
 
 
 def account_of(world: World, order: int) -> Account:
@@ -124,6 +134,7 @@ def fund(world: World, trial: Account, fee: float) -> float | None:
     rate = world.seen_rate(trial.currency)
     wallet_usd = world.wallets[trial.owner] * rate
     missing = float(world.book.buffer[trial.number]) * initial - equity
+    needed = initial - equity
     post = counted = min(max(missing, 0.0), wallet_usd)
     if world.venue.haircuts_on and trial.currency and post:
         trial.cash[trial.currency] += post / rate
@@ -132,7 +143,8 @@ def fund(world: World, trial: Account, fee: float) -> float | None:
             more = min(post * missing / counted, wallet_usd)
             trial.cash[trial.currency] += (more - post) / rate
             post, counted = more, margin_equity(world, trial) - fee - equity
-    return None if equity + counted < initial else post
+        needed *= ENOUGH
+    return post if counted >= needed else None
 
 
 def execute(

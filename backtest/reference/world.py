@@ -48,7 +48,7 @@ class World:
         )
         self.clock = int(self.timeline.at_ms[0])
         self.row, self.instant, self.known = -1, -1, False
-        self.next_action = self.next_transfer = 0
+        self.next_action = self.next_fate = self.next_transfer = 0
 
         # What liquidations did to prices, per asset.
         self.sold = [0.0] * self.assets

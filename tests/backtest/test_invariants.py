@@ -105,8 +105,8 @@ def each_instant(
 def equities(world: Any) -> np.ndarray:
     """Return the true equity of every margin account at this instant, USD."""
     state = world.state
-    accounts = len(state.cash) - 1
-    equity = state.cash[:accounts, 0] + state.cash[:accounts, 1:] @ state.assets[TRUE_INDEX]
+    accounts = state.cash.shape[1] - 1
+    equity = state.cash[0, :accounts] + state.assets[TRUE_INDEX] @ state.cash[1:, :accounts]
     for account in range(accounts):
         first = state.start[account]
         slots = slice(first, first + state.count[account])
@@ -218,7 +218,7 @@ def test_nobody_is_negative_after_the_waterfall_of_a_venue_that_closes_in_full_a
     )
     book = random_book(tape, seed, plain=False)
     for world in each_instant(tape, book, prompt):
-        gross = np.abs(world.state.cash[:-1]).max()
+        gross = np.abs(world.state.cash[:, :-1]).max()
         assert np.all(equities(world) >= -1e-9 * (1.0 + gross))
 
 
@@ -258,7 +258,7 @@ def test_socialised_loss_sums_to_the_deficit_while_anybody_can_pay(tape, venue, 
     uncovered = 0.0
     for world in each_instant(tape, everybody_at_once(tape, seed), venue, rate=0.01):
         deficit = -world.state.purse[DEFICIT]
-        gross = np.abs(world.state.cash[:-1]).max() * world.state.assets[TRUE_INDEX].max()
+        gross = np.abs(world.state.cash[:, :-1]).max() * world.state.assets[TRUE_INDEX].max()
         if deficit > uncovered + 1e-9 * gross:
             holding = world.state.count[:-1] > 0
             assert equities(world)[holding].max(initial=0.0) <= 1e-9 * gross
@@ -478,7 +478,7 @@ def test_a_loss_in_one_isolated_position_never_takes_collateral_of_another(tape,
     kept = []
     for held in (legs, legs[1:]):
         book = trade_book(tape, held, ISOLATED)
-        cash = [world.state.cash[-2].copy() for world in each_instant(tape, book, venue)]
+        cash = [world.state.cash[:, -2].copy() for world in each_instant(tape, book, venue)]
         kept.append(np.array(cash))
     np.testing.assert_array_equal(kept[0], kept[1])
     log = whole_run(tape, trade_book(tape, legs, ISOLATED), venue).log
@@ -495,6 +495,6 @@ def test_an_accounts_ledger_in_dollars_adds_up_to_what_it_holds(tape, venue, see
     for world in each_instant(tape, book, venue, rate=0.01):
         final = world
     held = np.zeros(len(book))
-    np.add.at(held, final.book.owner, final.state.cash[:-1, 0])
+    np.add.at(held, final.book.owner, final.state.cash[0, :-1])
     scale = np.abs(run.ledger).sum(axis=1)
     assert np.all(np.abs(run.ledger.sum(axis=1) - held) <= 1e-9 * (1.0 + scale))
