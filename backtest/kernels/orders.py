@@ -51,7 +51,6 @@ from backtest.kernels.valuation import (
 )
 from backtest.venue import UNLIMITED
 
-
 ENOUGH = 1.0 - 1e-12
 """Of the margin that is missing; a difference of equities is exact to no more than that."""
 
