@@ -129,8 +129,13 @@ def prepare(
     inside = path.rows(rows)
     timeline = build_timeline(path.tape, venue, inside)
     policy_row = path.closed_bar(timeline.policy_row)
+    # Inside the first bar a policy has seen nothing yet, so there is nothing to check against.
+    check = np.where(policy_row >= 0, timeline.check, 0)
     prepared = Prepared(
-        timeline=timeline._replace(policy_row=np.ascontiguousarray(policy_row, np.int64)),
+        timeline=timeline._replace(
+            policy_row=np.ascontiguousarray(policy_row, np.int64),
+            check=np.ascontiguousarray(check, np.int64),
+        ),
         tape=_tape_arrays(path.tape, venue, settlement_prices(tape, venue.settlement.average)),
         book=book_arrays(book, tape, path, rows),
         venue=venue.numbers(),

@@ -33,7 +33,7 @@ _COLUMNS = 4
 """Of the table: address, then up to three lengths."""
 
 
-class BlockType(types.Type):  # type: ignore[misc]
+class BlockType(types.Type):
     """The numba type of a block: field names with their types, in order.
 
     A type is written as ``f2``: float64 with two dimensions; ``i``, ``w`` and ``b`` are integers
@@ -61,7 +61,7 @@ register_model(BlockType)(models.OpaqueModel)
 
 
 @infer_getattr
-class _BlockAttributes(AttributeTemplate):  # type: ignore[misc]
+class _BlockAttributes(AttributeTemplate):
     key = BlockType
 
     def generic_resolve(self, block: BlockType, field: str) -> types.Type | None:

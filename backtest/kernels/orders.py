@@ -29,16 +29,10 @@ from backtest.kernels.requirement import (
 )
 from backtest.kernels.state import (
     FEES,
-    FILL,
     INSTANT,
     KNOWN,
-    LIVE,
-    MONEY_MOVED,
     NEVER,
-    NEXT_ACTION,
-    NEXT_FATE,
     ROW,
-    TRADE,
     WORLD,
 )
 from backtest.kernels.types import KERNELS_TYPE
@@ -67,7 +61,7 @@ def order_quantity(world: Any, order: int) -> float:
 
 
 @compiled()
-def _tradable(world: Any, first: int, last: int) -> bool:
+def can_trade(world: Any, first: int, last: int) -> bool:
     """Price what a group asks for; return whether all of it can be traded now."""
     tape, book, state = world.tape, world.book, world.state
     known = state.counter[KNOWN] == 1
@@ -96,7 +90,8 @@ def _fee(world: Any, i: int, quantity: float, rate: float) -> float:
 
 
 @compiled()
-def _group_fee(world: Any, first: int, last: int, rate: float) -> float:
+def group_fee(world: Any, first: int, last: int, rate: float) -> float:
+    """Return the fee of trading a group at a rate, USD."""
     total = 0.0
     for order in range(first, last):
         quantity = order_quantity(world, order)
@@ -108,7 +103,7 @@ def _group_fee(world: Any, first: int, last: int, rate: float) -> float:
 @compiled(
     types.float64(WORLD, KERNELS_TYPE, types.int64, types.int64, types.float64, types.boolean)
 )
-def _money_to_post(
+def money_to_post(
     world: Any, kernels: Any, first: int, last: int, fee: float, resting: bool
 ) -> float:
     """Margin the portfolio as it would be; return what the account posts, or -1 to refuse.
@@ -156,7 +151,7 @@ def _money_to_post(
 
 
 @compiled()
-def _execute(world: Any, first: int, last: int, fee: float, post: float, limit: float) -> None:
+def execute(world: Any, first: int, last: int, fee: float, post: float, limit: float) -> None:
     """Trade every order of a group at the market or at a limit, pay the fee, post the margin."""
     state, book = world.state, world.book
     account = book.order_account[first]
@@ -188,7 +183,8 @@ def _execute(world: Any, first: int, last: int, fee: float, post: float, limit: 
 
 
 @compiled()
-def _wanted_notional(world: Any, first: int, last: int) -> float:
+def wanted_notional(world: Any, first: int, last: int) -> float:
+    """Return the notional that a group asks for, USD."""
     total = 0.0
     for order in range(first, last):
         i = world.book.order_instrument[order]
@@ -212,92 +208,18 @@ def trade(world: Any, kernels: Any, first: int, last: int) -> None:
     """
     state, series = world.state, world.records.series
     reduces = _reduces(world, first, last)
-    if not _tradable(world, first, last):
+    if not can_trade(world, first, last):
         # An order to close what expired meanwhile asks for nothing, so nothing is refused.
         if not reduces:
-            wanted = _wanted_notional(world, first, last)
+            wanted = wanted_notional(world, first, last)
             series[state.counter[ROW], REJECTED_NOTIONAL] += wanted
         return
-    fee = _group_fee(world, first, last, world.venue.taker_fee)
+    fee = group_fee(world, first, last, world.venue.taker_fee)
     post = 0.0
     if not reduces:
-        post = _money_to_post(world, kernels, first, last, fee, False)
+        post = money_to_post(world, kernels, first, last, fee, False)
         if post < 0.0:
-            wanted = _wanted_notional(world, first, last)
+            wanted = wanted_notional(world, first, last)
             series[state.counter[ROW], REJECTED_NOTIONAL] += wanted
             return
-    _execute(world, first, last, fee, post, 0.0)
-
-
-@compiled()
-def rest(world: Any, kernels: Any, order: int) -> None:
-    """Let an order rest in the book, if the account can bear its margin."""
-    state, series = world.state, world.records.series
-    account = world.book.order_account[order]
-    refused = not _tradable(world, order, order + 1)
-    if not refused:
-        state.live[order] = 1
-        state.live_count[account] += 1
-        state.counter[LIVE] += 1
-        post = _money_to_post(world, kernels, order, order + 1, 0.0, True)
-        refused = post < 0.0
-        if refused:
-            cancel(world, order)
-        elif post > 0.0:
-            rate = rate_seen(world.market, world.book.collateral_currency[account])
-            deposit(world, account, post, rate)
-    if refused and world.book.order_kind[order] != CLOSE:
-        wanted = _wanted_notional(world, order, order + 1)
-        series[state.counter[ROW], REJECTED_NOTIONAL] += wanted
-
-
-@compiled()
-def cancel(world: Any, order: int) -> None:
-    """Take a resting order out of the book."""
-    state = world.state
-    if state.live[order] == 1:
-        state.live[order] = 0
-        state.live_count[world.book.order_account[order]] -= 1
-        state.counter[LIVE] -= 1
-
-
-@compiled()
-def fill(world: Any, order: int) -> None:
-    """Fill a resting order at its limit; its margin was tested when it came."""
-    if world.state.live[order] == 0:
-        return
-    cancel(world, order)
-    if _tradable(world, order, order + 1):
-        fee = _group_fee(world, order, order + 1, world.venue.maker_fee)
-        _execute(world, order, order + 1, fee, 0.0, world.book.order_limit[order])
-
-
-@compiled()
-def meet_fates(world: Any) -> None:
-    """Fill or cancel the resting orders that the present row has reached."""
-    state, book = world.state, world.book
-    fate, row = state.counter[NEXT_FATE], state.counter[ROW]
-    while fate < book.fate_row.shape[0] and book.fate_row[fate] <= row:
-        state.counter[MONEY_MOVED] = 1
-        if book.fate_kind[fate] == FILL:
-            fill(world, book.fate_order[fate])
-        else:
-            cancel(world, book.fate_order[fate])
-        fate += 1
-    state.counter[NEXT_FATE] = fate
-
-
-@compiled()
-def act(world: Any, kernels: Any) -> None:
-    """Do what the book wants up to the present row, in its order."""
-    state, book = world.state, world.book
-    action, row = state.counter[NEXT_ACTION], state.counter[ROW]
-    while action < book.action_row.shape[0] and book.action_row[action] <= row:
-        state.counter[MONEY_MOVED] = 1
-        first = book.action_first[action]
-        if book.action_kind[action] == TRADE:
-            trade(world, kernels, first, book.action_last[action])
-        else:
-            rest(world, kernels, first)
-        action += 1
-    state.counter[NEXT_ACTION] = action
+    execute(world, first, last, fee, post, 0.0)

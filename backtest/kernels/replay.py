@@ -14,6 +14,7 @@ from typing import Any
 from numba import types
 
 from backtest.cache import compiled
+from backtest.kernels.actions import act, meet_fates
 from backtest.kernels.checks import check_all
 from backtest.kernels.events import run_scheduled, schedule_recheck
 from backtest.kernels.execution import advance
@@ -25,7 +26,6 @@ from backtest.kernels.market import (
     settle_expired,
 )
 from backtest.kernels.money import imbalance, post_flows, record_purses
-from backtest.kernels.orders import act, meet_fates
 from backtest.kernels.records import (
     LARGEST_SHIFT,
     LEDGER_IMBALANCE,

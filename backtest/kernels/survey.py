@@ -79,7 +79,7 @@ def fill_equities(world: Any, value_usd: Any, index: Any) -> None:
     instrument, quantity = state.instrument, state.quantity
     currencies, width = _U(cash.shape[0]), _U(cash.shape[1])
     accounts = width - _U(1)
-    first = _U(0)
+    first: Any = _U(0)
     while first < accounts:
         last = min(first + _U(_BLOCK), accounts)
         if last - first == _U(_BLOCK) and _are_neighbours(start, held, first):
@@ -188,4 +188,4 @@ def list_unsettled(world: Any, count: int) -> int:
                     listed[found] = account
                     found += _U(1)
         first = last
-    return np.int64(found)
+    return int(found)
