@@ -116,17 +116,25 @@ KERNEL_SIGNATURE = types.void(KERNEL_INPUT_TYPE, MARKET_TYPE, HOLDINGS_TYPE, _I8
 KERNELS_TYPE = types.UniTuple(types.FunctionType(KERNEL_SIGNATURE), KERNEL_SLOTS)
 
 
-def requirement_kernel(function: Callable[..., None]) -> Any:
+def requirement_kernel(function: Any = None, *, allocates: bool = True) -> Any:
     """Compile a requirement kernel with the one signature that the loop calls.
 
     Strict IEEE arithmetic (no contraction) keeps it equal, bit for bit, to its plain-Python
-    form; ``error_model="numpy"`` lets LLVM vectorise divisions.
+    form; ``error_model="numpy"`` lets LLVM vectorise divisions. One that never allocates may say
+    so: nothing is counted then as it is handed on, which makes short kernels several times
+    faster.
     """
-    options = {"cache": True, "error_model": "numpy", "nogil": True, "_nrt": False}
-    return numba.njit(KERNEL_SIGNATURE, **options)(function)
+    options = {"cache": True, "error_model": "numpy", "nogil": True}
+    if not allocates:
+        options["_nrt"] = False
+
+    def decorate(kernel: Callable[..., None]) -> Any:
+        return numba.njit(KERNEL_SIGNATURE, **options)(kernel)
+
+    return decorate if function is None else decorate(function)
 
 
-@requirement_kernel
+@requirement_kernel(allocates=False)
 def no_requirement(
     given: KernelInput,
     market: Market,

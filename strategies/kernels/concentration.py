@@ -27,7 +27,7 @@ from backtest.requirement import RequirementRule
 from strategies.kernels.legs import ASSETS_PER_WORD, assets_held, net_notional_usd
 
 
-@requirement_kernel
+@requirement_kernel(allocates=False)
 def concentration_kernel(
     given: KernelInput,
     market: Market,

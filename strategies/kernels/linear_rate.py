@@ -218,7 +218,7 @@ def _ask_account(
     requirement.worst_scenario[account] = -1
 
 
-@requirement_kernel
+@requirement_kernel(allocates=False)
 def linear_rate_kernel(
     given: KernelInput,
     market: Market,

@@ -138,7 +138,7 @@ def _scan_in_parts(
     return left, at_left, right, at_right, short_notional
 
 
-@requirement_kernel
+@requirement_kernel(allocates=False)
 def scenario_grid_kernel(
     given: KernelInput,
     market: Market,
