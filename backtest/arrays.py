@@ -13,6 +13,7 @@ from backtest.kernels import state as places
 from backtest.kernels.blocks import Block
 from backtest.kernels.lanes import LANES
 from backtest.kernels.pricing import QUOTE_ROWS
+from backtest.kernels.queue import KINDS
 from backtest.kernels.records import (
     ADL_COLUMNS,
     LEDGER_NAMES,
@@ -259,7 +260,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
     counter[places.WALLETS_MOVED] = 1
     moved = rows if venue.feedback_on else 0
     anchored = accounts if venue.trigger_on else 0
-    scheduled = 3 * accounts + 1
+    scheduled = KINDS * accounts + 1
 
     def ints(count: int, value: int = 0) -> np.ndarray:
         return np.full(count, value, np.int64)
