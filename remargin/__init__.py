@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from backtest.generate import generate_book as generate_book
     from backtest.replay import replay as replay
     from backtest.result import ReplayResult as ReplayResult
+    from backtest.streams import PriceStream as PriceStream
+    from backtest.streams import interleave as interleave
     from backtest.tape import MarketTape as MarketTape
     from backtest.venue import VenueRules as VenueRules
     from data_ingest.build import build_tape as build_tape
@@ -40,6 +42,7 @@ _HOMES = {
     "MarginPolicy": "strategies.contract",
     "MarketSpec": "data_ingest.spec",
     "MarketTape": "backtest.tape",
+    "PriceStream": "backtest.streams",
     "RemarginError": "backtest.errors",
     "ReplayResult": "backtest.result",
     "VenueRules": "backtest.venue",
@@ -47,6 +50,7 @@ _HOMES = {
     "compare": "experiments.run",
     "describe_book": "backtest.generate",
     "generate_book": "backtest.generate",
+    "interleave": "backtest.streams",
     "load_book": "backtest.book_files",
     "load_config": "experiments.config",
     "policy": "strategies.registry",
