@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """What one account is asked for, part by part.
+
+    Parameters
+    ----------
+    initial, maintenance
+        USD by the part's name; each adds up to what the rule asks (or adds, for an add-on).
+    worst
+        What happens in the worst scenario, in words; empty where a rule has none.
+    """
+
+    initial: dict[str, float]
+    maintenance: dict[str, float]
+    worst: str = ""
+
+
+@dataclass(frozen=True)
 class RequirementRule:
     """A requirement kernel together with its plain-Python form.
 
@@ -35,12 +52,16 @@ class RequirementRule:
         uses it, and tests demand equal bits.
     scratch_columns
         From the constants to the number of scratch columns per instrument.
+    explain
+        Split the requirement of one account into named parts, in plain Python: takes the given
+        numbers, market, holdings and the account, as the reference does.
     """
 
     name: str
     kernel: Any
     reference: Callable[..., None]
     scratch_columns: Callable[[np.ndarray], int] = lambda constants: 0
+    explain: Callable[..., Explanation] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -156,7 +156,8 @@ def make_portfolios(tape: MarketTape, book: AccountBook) -> tuple[Market, Holdin
     start = np.arange(0, ACCOUNTS * LEGS, LEGS)
     count = np.full(ACCOUNTS, LEGS)
     instrument = np.array(book.order_instrument)
-    return market, Holdings(start, count, instrument, np.array(book.order_quantity))
+    held, cash = np.array(book.order_quantity), np.zeros((1 + len(tape.assets), ACCOUNTS))
+    return market, Holdings(start, count, instrument, held, np.zeros(len(held)), cash)
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:

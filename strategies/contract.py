@@ -40,18 +40,22 @@ class MarginPolicy(RiskLayer):
 
     update: UpdateRule = Continuous()
     addons: tuple[Annotated[AddOn, BeforeValidator(read_choice("add-on", ADDONS))], ...] = Field(
-        (), max_length=KERNEL_SLOTS - 1
+        (), max_length=KERNEL_SLOTS - 2
     )
 
+    def parts(self) -> tuple[RiskLayer, ...]:
+        """Return further layers of the policy's own, asked after its base and before add-ons."""
+        return ()
+
     def layers(self, tape: MarketTape) -> tuple[RequirementLayer, ...]:
-        """Return the base layer and the add-ons along a tape, after the update rule."""
+        """Return the base layer, its parts and the add-ons along a tape, after the update rule."""
         return tuple(
             RequirementLayer(
                 rule=layer.requirement,
                 parameters=self.update.post(tape.ts, layer.parameters(layer.signals(tape))),
                 constants=layer.constants(tape),
             )
-            for layer in (self, *self.addons)
+            for layer in (self, *self.parts(), *self.addons)
         )
 
     def identity(self) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from backtest.errors import PolicyError, nearest
+from backtest.errors import PolicyError
 from backtest.units import Fraction
 from strategies.contract import Knob, knob
 from strategies.rates import RatePolicy
+from strategies.tables import per_asset
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -32,14 +33,10 @@ class Fixed(RatePolicy):
 
     def signals(self, tape: MarketTape) -> np.ndarray:
         """Return the rate of each asset at every row, ``(T, A)``; prices are not looked at."""
-        for asset, rate in self.rates.items():
-            if asset not in tape.assets:
-                raise PolicyError(
-                    f"rates.{asset}: the market has no such asset.{nearest(asset, tape.assets)}"
-                )
+        row = per_asset(self.rates, self.rate, tape.assets, "rates")
+        for asset, rate in zip(tape.assets, row, strict=True):
             if not 0.0 < rate <= 1.0:
                 raise PolicyError(f"rates.{asset}: {rate:g} is not between 0 and 1 of notional.")
-        row = [self.rates.get(asset, self.rate) for asset in tape.assets]
         return np.tile(row, (len(tape), 1))
 
     def parameters(self, rates: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Find a policy by name, preset or file, and build it from what a config says.
 
 ``volatility`` names a policy of this folder, ``preset:dydx-v4`` a file of
-``configs/policies``, and ``path/to/mine.py:Mine`` a class in a user's own file.
+``configs/policies/presets``, and ``path/to/mine.py:Mine`` a class in a user's own file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from strategies.volatility import Volatility
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PRESETS = Path(__file__).resolve().parent.parent / "configs" / "policies"
+PRESETS = Path(__file__).resolve().parent.parent / "configs" / "policies" / "presets"
 _PREFIX = "preset:"
 _POLICIES: dict[str, type[MarginPolicy]] = {
     cls.name: cls for cls in (Fixed, Volatility, Tail, Scenario)

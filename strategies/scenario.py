@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from backtest.errors import PolicyError, nearest
 from backtest.units import Fraction
 from strategies.choice import Choice, read_choice
 from strategies.contract import TIME, Knob, MarginPolicy, knob
 from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
 from strategies.rates import sqrt_years
 from strategies.signals import EWMA, VolatilityEstimator
+from strategies.tables import per_asset
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -38,13 +38,7 @@ class FixedRange(Choice):
 
     def __call__(self, tape: MarketTape) -> np.ndarray:
         """Return the range at every row, ``(T, A)``."""
-        for asset in self.ranges:
-            if asset not in tape.assets:
-                raise PolicyError(
-                    f"price_range.fixed.ranges.{asset}: the market has no such asset."
-                    f"{nearest(asset, tape.assets)}"
-                )
-        row = [self.ranges.get(asset, self.range) for asset in tape.assets]
+        row = per_asset(self.ranges, self.range, tape.assets, "price_range.fixed.ranges")
         return np.tile(row, (len(tape), 1))
 
 

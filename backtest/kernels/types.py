@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 # feature experimental on every use.
 warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
 
-KERNEL_SLOTS = 4
-"""A requirement is a base kernel and up to three add-ons; unused slots hold `no_requirement`."""
-PROTOCOL_FUND_USD = 0
-PROTOCOL_OPEN_NOTIONAL_USD = 1
-"""Column of ``protocol`` for asset 0; asset ``a`` is at ``PROTOCOL_OPEN_NOTIONAL_USD + a``."""
+KERNEL_SLOTS = 6
+"""A requirement is a base kernel and up to five more; unused slots hold `no_requirement`."""
+
+# Rows of ``protocol``, the venue's own state, one column per asset; US dollars.
+(
+    FUND,  # the insurance fund, the same in every column
+    OPEN_NOTIONAL,  # gross notional of all accounts' positions
+    NET_NOTIONAL,  # longs less shorts, perpetuals and futures only
+    DEPOSITS,  # coins that accounts hold
+    DEBTS,  # coins that accounts owe
+) = range(5)
+PROTOCOL_ROWS = 5
 
 
 class Market(NamedTuple):
@@ -53,16 +60,27 @@ class Market(NamedTuple):
     forward: np.ndarray  # (I,) float64, USD; the mark for perpetuals
     sigma: np.ndarray  # (I,) float64, annualised; 0 for perpetuals
     years: np.ndarray  # (I,) float64 to expiry; 0 for perpetuals
-    protocol: np.ndarray  # (1 + A,) float64: fund in USD, open notional per asset in USD
+    delta_usd: np.ndarray  # (I,) float64, USD per unit relative move of the forward
+    rate: np.ndarray  # (I,) float64, annual carry of the forward over the index; 0 for perpetuals
+    settled: np.ndarray  # (I,) float64, share of the settlement average that is fixed already
+    confidence: np.ndarray  # (I,) float64, 1 less the half-width of the oracle's doubt
+    index_confidence: np.ndarray  # (A,) float64, the same for the index
+    protocol: np.ndarray  # (PROTOCOL_ROWS, A) float64, the venue's own state in USD
 
 
 class Holdings(NamedTuple):
-    """Open positions: account ``a`` holds slots ``start[a] .. start[a] + count[a]``."""
+    """Open positions: account ``a`` holds slots ``start[a] .. start[a] + count[a]``.
+
+    Where legs are margined one by one each is a row of its own, and ``cash`` has no columns:
+    money that several rows share is nobody's.
+    """
 
     start: np.ndarray  # (N,) int64
     count: np.ndarray  # type: ignore[assignment]  # (N,) int64
     instrument: np.ndarray  # (slots,) int64
     quantity: np.ndarray  # (slots,) float64, signed contracts
+    entry: np.ndarray  # (slots,) float64, mean unit value paid, in the settlement currency
+    cash: np.ndarray  # (1 + A, N) float64: US dollars, then coins of every asset
 
 
 class Requirement(NamedTuple):
@@ -98,11 +116,12 @@ MARKET_TYPE = types.NamedTuple(
         _array(types.float64, True),
         _array(types.int8, True),
         _I8,
-        *[_F8] * 8,
+        *[_F8] * 12,
+        _array(types.float64, ndim=2),
     ),
     Market,
 )
-HOLDINGS_TYPE = types.NamedTuple((_I8, _I8, _I8, _F8), Holdings)
+HOLDINGS_TYPE = types.NamedTuple((_I8, _I8, _I8, _F8, _F8, _array(types.float64, ndim=2)), Holdings)
 REQUIREMENT_TYPE = types.NamedTuple((_F8, _F8, _I8), Requirement)
 KERNEL_INPUT_TYPE = types.NamedTuple(
     (_F8, _array(types.float64, True), _array(types.float64, ndim=2), _I8), KernelInput
@@ -158,12 +177,10 @@ def empty_market(table: InstrumentTable, assets: int) -> Market:
         np.full(1, -1, np.int64),
         np.zeros(assets),
         np.zeros(assets),
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(1 + assets),
+        *(np.zeros(count) for _ in range(8)),
+        np.ones(count),
+        np.ones(assets),
+        np.zeros((PROTOCOL_ROWS, assets)),
     )
 
 

@@ -62,6 +62,8 @@ def ask(
         np.full(1, count, np.int64),
         np.arange(count, dtype=np.int64),
         np.array(quantities, dtype=np.float64),
+        np.zeros(count),
+        np.zeros((2, 1)),
     )
     scratch = np.zeros((count, rule.scratch_columns(constants)))
     stamps = np.full(count, -1, np.int64)

@@ -16,7 +16,7 @@ import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 
 from backtest.kernels.types import (
-    PROTOCOL_OPEN_NOTIONAL_USD,
+    OPEN_NOTIONAL,
     Holdings,
     KernelInput,
     Market,
@@ -48,7 +48,7 @@ def concentration_kernel(
                 asset = block + np.int64(trailing_zeros(held))
                 held &= held - np.uint64(1)
                 net = net_notional_usd(market, holdings, first, last, asset, 1.0)
-                interest = max(market.protocol[PROTOCOL_OPEN_NOTIONAL_USD + asset], least_usd)
+                interest = max(market.protocol[OPEN_NOTIONAL, asset], least_usd)
                 beyond = abs(net) - share * interest
                 if beyond > 0.0:
                     extra += rate * beyond
@@ -74,7 +74,7 @@ def concentration_reference(
         As for every requirement kernel; this one adds.
     """
     share, rate, least_usd = (float(p) for p in given.parameters)
-    interest = [float(usd) for usd in market.protocol[PROTOCOL_OPEN_NOTIONAL_USD:]]
+    interest = [float(usd) for usd in market.protocol[OPEN_NOTIONAL]]
     for account in accounts:
         net = [0.0] * len(interest)
         for slot in range(

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.instruments import OPTION, PERPETUAL, InstrumentTable
-from backtest.kernels.black76 import black76
+from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.types import (
+    DEBTS,
+    DEPOSITS,
+    FUND,
+    NET_NOTIONAL,
+    OPEN_NOTIONAL,
     Holdings,
     KernelInput,
     Market,
@@ -55,7 +60,20 @@ def make_market(seed: int = 0, assets: int = 2, options: int = 24) -> Market:
     )
     market.sigma[:] = np.where(is_option, draws.uniform(0.1, 2.0, count), 0.0)
     market.years[:] = np.where(is_option, draws.uniform(1e-3, 1.0, count), 0.0)
-    market.protocol[:] = [1e6, *draws.uniform(1e5, 1e8, assets)]
+    market.rate[:] = np.where(is_option, draws.uniform(-0.05, 0.2, count), 0.0)
+    market.settled[:] = np.where(is_option & (draws.random(count) < 0.2), draws.random(count), 0.0)
+    market.confidence[:] = draws.uniform(0.3, 1.0, count)
+    market.index_confidence[:] = draws.uniform(0.3, 1.0, assets)
+    market.protocol[FUND] = 1e6
+    market.protocol[OPEN_NOTIONAL] = draws.uniform(1e5, 1e8, assets)
+    market.protocol[NET_NOTIONAL] = draws.normal(0.0, 1e7, assets)
+    market.protocol[DEPOSITS] = draws.uniform(0.0, 1e8, assets)
+    market.protocol[DEBTS] = draws.uniform(0.0, 1e8, assets)
+    # Options of one expiry share its time, carry and settlement.
+    expiries = np.flatnonzero(is_option)
+    for name in ("years", "rate", "settled"):
+        values = getattr(market, name)
+        values[expiries] = values[expiries[(np.arange(len(expiries)) // 4) * 4 % len(expiries)]]
     revalue(market)
     return market
 
@@ -68,13 +86,15 @@ def revalue(market: Market) -> None:
         if market.kind[i] == OPTION:
             terms = (forward, market.strike[i], market.sigma[i], market.years[i])
             price = black76(*terms, float(market.is_call[i]))
+            delta = black76_delta(*terms, float(market.is_call[i]))
             market.value_usd[i] = size * (price / forward * index if market.inverse[i] else price)
             market.notional_usd[i] = size * index
+            market.delta_usd[i] = delta * size * index
         elif market.inverse[i]:
             market.value_usd[i] = -size / mark * index
-            market.notional_usd[i] = size / mark * index
+            market.notional_usd[i] = market.delta_usd[i] = size / mark * index
         else:
-            market.value_usd[i] = market.notional_usd[i] = size * mark
+            market.value_usd[i] = market.notional_usd[i] = market.delta_usd[i] = size * mark
 
 
 def random_holdings(market: Market, seed: int, accounts: int = 12, legs: int = 8) -> Holdings:
@@ -84,17 +104,25 @@ def random_holdings(market: Market, seed: int, accounts: int = 12, legs: int = 8
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     instrument = draws.integers(0, len(market.kind), int(count.sum()))
     dollars = draws.normal(0.0, 1e5, len(instrument))
-    return Holdings(start, count, instrument, dollars / market.notional_usd[instrument])
+    rate = np.where(market.inverse == 1, market.index[market.asset], 1.0)
+    entry = (market.value_usd / rate)[instrument] * draws.uniform(0.7, 1.4, len(instrument))
+    cash = draws.normal(0.0, 1e5, (1 + len(market.index), accounts))
+    cash[1:] *= (draws.random((len(market.index), accounts)) < 0.5) / market.index[:, None]
+    return Holdings(
+        start, count, instrument, dollars / market.notional_usd[instrument], entry, cash
+    )
 
 
-def one_account(*legs: tuple[int, float]) -> Holdings:
-    """Hold ``(instrument, quantity)`` legs in a single account."""
+def one_account(*legs: tuple[int, float], assets: int = 2) -> Holdings:
+    """Hold ``(instrument, quantity)`` legs in a single account without money."""
     instrument, quantity = zip(*legs, strict=True)
     return Holdings(
         np.zeros(1, np.int64),
         np.array([len(legs)]),
         np.array(instrument, np.int64),
         np.array(quantity, float),
+        np.zeros(len(legs)),
+        np.zeros((1 + assets, 1)),
     )
 
 

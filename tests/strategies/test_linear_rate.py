@@ -57,7 +57,9 @@ def test_neighbours_of_one_leg_ask_what_each_would_ask_alone(
         draws.random(slots) < odd_share, draws.integers(4, 28, slots), draws.integers(0, 4, slots)
     )
     dollars = draws.normal(0.0, 3e4, slots)
-    holdings = Holdings(start, count, instrument, dollars / market.notional_usd[instrument])
+    held = dollars / market.notional_usd[instrument]
+    cash = np.zeros((3, accounts))
+    holdings = Holdings(start, count, instrument, held, np.zeros(slots), cash)
     row = [0.1, 0.2, 0.3, 0.4] if by_side else [0.1, 0.2]
     for constants in (TIERS, np.empty(0)):
         compiled = ask(linear_rate, row, constants, market, holdings)
