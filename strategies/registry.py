@@ -34,7 +34,7 @@ _PREFIX = "preset:"
 _POLICIES: dict[str, type[MarginPolicy]] = {
     cls.name: cls for cls in (Fixed, Volatility, Tail, Scenario)
 }
-_ABOUT = ("about", "source")
+_ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")
 """Keys of a preset that describe it and configure nothing."""
 
 
