@@ -11,7 +11,7 @@ from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.types import (
     DEBTS,
     DEPOSITS,
-    FUND,
+    FUND_USD,
     NET_NOTIONAL,
     OPEN_NOTIONAL,
     Holdings,
@@ -64,7 +64,7 @@ def make_market(seed: int = 0, assets: int = 2, options: int = 24) -> Market:
     market.settled[:] = np.where(is_option & (draws.random(count) < 0.2), draws.random(count), 0.0)
     market.confidence[:] = draws.uniform(0.3, 1.0, count)
     market.index_confidence[:] = draws.uniform(0.3, 1.0, assets)
-    market.protocol[FUND] = 1e6
+    market.protocol[FUND_USD] = 1e6
     market.protocol[OPEN_NOTIONAL] = draws.uniform(1e5, 1e8, assets)
     market.protocol[NET_NOTIONAL] = draws.normal(0.0, 1e7, assets)
     market.protocol[DEPOSITS] = draws.uniform(0.0, 1e8, assets)
