@@ -45,13 +45,12 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
+from strategies.kernels.order import greater, lesser
 from strategies.kernels.short_options_law import (
     MAX_LOSS,
     UNPAIRED_INITIAL,
     UNPAIRED_MAINTENANCE,
     explain_short_options,
-    greater,
-    lesser,
     short_contract_usd,
     short_options_constants,
     short_options_reference,

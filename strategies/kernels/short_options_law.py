@@ -15,6 +15,7 @@ from numba.extending import register_jitable
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED
 from backtest.requirement import Explanation
+from strategies.kernels.order import greater, lesser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,18 +71,6 @@ def short_options_constants(
     """
     table = [number for bound in bounds for number in bound]
     return np.array([*rates, float(max_loss), *unpaired, spot_shock, *table])
-
-
-@register_jitable(**INLINED)
-def lesser(one: float, other: float) -> float:
-    """Return the smaller; NaN if either is."""
-    return one if one <= other else (other if other < one else one + other)
-
-
-@register_jitable(**INLINED)
-def greater(one: float, other: float) -> float:
-    """Return the larger; NaN if either is."""
-    return one if one >= other else (other if other > one else one + other)
 
 
 @register_jitable(**INLINED)
