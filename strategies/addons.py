@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from strategies.concentration import Concentration
+from strategies.short_options import ShortOptions
 
-ADDONS = (Concentration,)
+ADDONS = (Concentration, ShortOptions)
