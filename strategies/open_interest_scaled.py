@@ -51,9 +51,7 @@ class LiquidityTier(BaseModel):
         if self.upper > 0.0:
             slope = (1.0 - self.initial) / max(self.upper - self.lower, LEAST_WIDTH_USD)
         return (
-            GrowingRate(
-                base=self.initial, per_open_usd=slope, open_from_usd=self.lower, most=1.0
-            ),
+            GrowingRate(base=self.initial, per_open_usd=slope, open_from_usd=self.lower, most=1.0),
             GrowingRate(base=self.initial * self.maintenance),
         )
 

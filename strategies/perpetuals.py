@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from strategies.contract import MarginPolicy
-from strategies.short_options import ShortOptions
+from strategies.short_options import OptionsFormula, ShortOptions
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -24,7 +24,7 @@ class PerpetualPolicy(MarginPolicy):
     Its numbers are fixed: they stand in the constants, and nothing is posted.
     """
 
-    options: ShortOptions = ShortOptions()
+    options: OptionsFormula = ShortOptions()
 
     def parts(self) -> tuple[RiskLayer, ...]:
         """Return the rule for options, asked after the base."""

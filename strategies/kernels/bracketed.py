@@ -47,9 +47,7 @@ __all__ = ["bracketed", "bracketed_constants"]
 
 
 @numba.extending.register_jitable(**INLINED)
-def _charge(
-    constants: np.ndarray, market: Market, asset: int, net: float
-) -> tuple[float, float]:
+def _charge(constants: np.ndarray, market: Market, asset: int, net: float) -> tuple[float, float]:
     """Return initial and maintenance margin of a net notional."""
     unit_usd = market.index[np.uint64(asset)] if constants[IN_COINS] > 0.5 else 1.0
     size = abs(net) / unit_usd

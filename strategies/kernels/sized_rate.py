@@ -102,7 +102,9 @@ def _entry_over_present(
 
 
 @numba.extending.register_jitable(**INLINED)
-def _charge(constants: np.ndarray, at: int, coins: float, notional: float, open_usd: float) -> float:
+def _charge(
+    constants: np.ndarray, at: int, coins: float, notional: float, open_usd: float
+) -> float:
     """Return one margin of one net position."""
     row = np.uint64(at)
     rate = constants[row + np.uint64(BASE)] + constants[row + np.uint64(PER_COIN)] * coins
