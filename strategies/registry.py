@@ -19,10 +19,14 @@ from backtest.errors import ConfigError, PolicyError, RemarginError, nearest
 from backtest.mistakes import first_mistake
 from backtest.settings import TIME, bounds_of, is_share, quantity_text, unit_of
 from strategies.addons import ADDONS
+from strategies.brackets import Brackets
 from strategies.choice import Choice
 from strategies.contract import MarginPolicy
 from strategies.fixed import Fixed
+from strategies.least_collateral import LeastCollateral
+from strategies.open_interest_scaled import OpenInterestScaled
 from strategies.scenario import Scenario
+from strategies.size_scaled import SizeScaled
 from strategies.tail import Tail
 from strategies.volatility import Volatility
 
@@ -32,7 +36,17 @@ if TYPE_CHECKING:
 PRESETS = Path(__file__).resolve().parent.parent / "configs" / "policies" / "presets"
 _PREFIX = "preset:"
 _POLICIES: dict[str, type[MarginPolicy]] = {
-    cls.name: cls for cls in (Fixed, Volatility, Tail, Scenario)
+    cls.name: cls
+    for cls in (
+        Fixed,
+        Volatility,
+        Tail,
+        Scenario,
+        Brackets,
+        SizeScaled,
+        OpenInterestScaled,
+        LeastCollateral,
+    )
 }
 _ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")
 """Keys of a preset that describe it and configure nothing."""
