@@ -63,16 +63,16 @@ class ShortOptions(AddOn):
         0, low=0, high="10%", unit="of notional", doc="added to maintenance margin"
     )
     put_initial_over_maintenance: Knob = knob(
-        1.0, low=1.0, high=2.0, unit="times", doc="least ratio for a put, its mark in both"
+        1.0, low=0.0, high=2.0, unit="times", doc="least ratio for a put, its mark in both"
     )
     max_loss: bool = Field(
         False, description="an expiry is charged for its largest loss where that is less"
     )
     unpaired_initial: Knob = knob(
-        1.2, low=1.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
+        1.2, low=0.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
     )
     unpaired_maintenance: Knob = knob(
-        1.1, low=1.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
+        1.1, low=0.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
     )
     spot_shock: Knob = knob(
         0.75, low=0.01, high=1.0, unit="of index", doc="stressed price; needs upper_bounds"

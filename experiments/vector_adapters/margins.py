@@ -99,7 +99,9 @@ class _DeribitLinear(Inputs):
 def _deribit_linear(given: _DeribitLinear) -> Answers:
     """Margin a linear contract at rates that rise with its size."""
     slope = {"initial": given.im0, "maintenance": given.mm0, "per_coin": given.slope}
-    asked = ask_position("preset:deribit-standard", {"law": {"slope": slope}}, given.size, given.price)
+    asked = ask_position(
+        "preset:deribit-standard", {"law": {"slope": slope}}, given.size, given.price
+    )
     return {"IM": asked.initial_usd, "MM": asked.maintenance_usd}
 
 
