@@ -1,7 +1,8 @@
 """A charge on what an account has open, dearer where an oracle is in doubt.
 
 Perpetuals and futures of an asset are netted; options count where they are sold, each by itself;
-coins count where they are held and the policy says so. All of it is taken at the index::
+coins count where they are held and the policy says so. All of it is taken at the index, but for
+coin-settled contracts, whose size in coins follows their mark::
 
     w(c)     = rate + factor * (1 - c)  where the confidence c is below a threshold, else rate
     charge   = |net perpetuals| * w(least confidence of them and of the index)
@@ -54,9 +55,48 @@ def weight(parameters: Sequence[float], confidence: float) -> float:
 
 
 @numba.extending.register_jitable(**INLINED)
-def at_index_usd(size: float, inverse: int, notional: float, index: float) -> float:
-    """Return the underlying of one contract at the index; a coin-settled one's is in coins."""
-    return notional if inverse == 1 else size * index
+def _in_doubt(
+    parameters: np.ndarray, market: Market, holdings: Holdings, first: int, last: int
+) -> bool:
+    """Tell whether some leg's own oracle is below the threshold; mostly none is."""
+    doubted = False
+    for slot in range(first, last):
+        i = np.uint64(holdings.instrument[slot])
+        doubted |= not market.confidence[i] >= parameters[THRESHOLD]
+    return doubted
+
+
+@numba.extending.register_jitable(**INLINED)
+def _sold_usd(
+    parameters: np.ndarray, market: Market, holdings: Holdings, first: int, last: int
+) -> float:
+    """Return the charge for options sold, each by itself."""
+    extra = 0.0
+    for slot in range(first, last):
+        i = np.uint64(holdings.instrument[slot])
+        asset = np.uint64(market.asset[i])
+        confidence = lesser(market.index_confidence[asset], market.confidence[i])
+        # Factors, for a branch on what the next leg is no processor can foresee.
+        sold = max(-holdings.quantity[slot], 0.0) if market.kind[i] == OPTION else 0.0
+        extra += sold * market.notional_usd[i] * weight(parameters, confidence)
+    return extra
+
+
+@numba.extending.register_jitable(**INLINED)
+def _net_usd(
+    parameters: np.ndarray, market: Market, holdings: Holdings, first: int, last: int, asset: int
+) -> float:
+    """Return the charge for the net of an asset's perpetuals and futures."""
+    net = 0.0
+    least = market.index_confidence[asset]
+    for slot in range(first, last):
+        i = np.uint64(holdings.instrument[slot])
+        counts = market.asset[i] == asset and market.kind[i] != OPTION
+        linear = market.contract_size[i] * market.index[asset]
+        unit = linear if market.inverse[i] == 0 else market.notional_usd[i]
+        net += holdings.quantity[slot] * unit if counts else 0.0
+        least = lesser(least, market.confidence[i] if counts else least)
+    return abs(net) * weight(parameters, least)
 
 
 @requirement_kernel(allocates=False)
@@ -69,38 +109,25 @@ def open_exposure_kernel(
 ) -> None:
     """Add the module's charge; see `open_exposure_reference`."""
     parameters = given.parameters
+    if parameters[RATE] == 0.0 and parameters[FACTOR] == 0.0:
+        return
     with_coins = parameters[COINS] > 0.5 and holdings.cash.shape[1] > 0
     assets = len(market.index)
+    quiet = parameters[RATE] == 0.0
+    for asset in range(assets):
+        quiet &= market.index_confidence[asset] >= parameters[THRESHOLD]
     for account in accounts:
         first = np.uint64(holdings.start[account])
         last = first + np.uint64(holdings.count[account])
-        extra = 0.0
+        if quiet and not _in_doubt(parameters, market, holdings, first, last):
+            continue
+        extra = _sold_usd(parameters, market, holdings, first, last)
         for block in range(0, assets, ASSETS_PER_WORD):
             held = assets_held(market, holdings, first, last, block)
             while held != np.uint64(0):
-                asset = block + np.int64(trailing_zeros(held))
+                one = block + np.int64(trailing_zeros(held))
                 held &= held - np.uint64(1)
-                of_index = market.index_confidence[asset]
-                net = 0.0
-                least = of_index
-                for slot in range(first, last):
-                    i = np.uint64(holdings.instrument[slot])
-                    if market.asset[i] != asset:
-                        continue
-                    quantity = holdings.quantity[slot]
-                    confidence = lesser(of_index, market.confidence[i])
-                    usd = quantity * at_index_usd(
-                        market.contract_size[i],
-                        market.inverse[i],
-                        market.notional_usd[i],
-                        market.index[asset],
-                    )
-                    if market.kind[i] != OPTION:
-                        net += usd
-                        least = lesser(least, confidence)
-                    elif not quantity >= 0.0:
-                        extra -= usd * weight(parameters, confidence)
-                extra += abs(net) * weight(parameters, least)
+                extra += _net_usd(parameters, market, holdings, first, last, one)
         if with_coins:
             for coin in range(assets):
                 usd = greater(holdings.cash[1 + coin, account], 0.0) * market.index[coin]
@@ -128,29 +155,27 @@ def open_exposure_reference(
         nothing.
     """
     parameters = given.parameters.tolist()
-    of_index = market.index_confidence.tolist()
+    if parameters[RATE] == 0.0 and parameters[FACTOR] == 0.0:
+        return
+    prices, of_index = market.index.tolist(), market.index_confidence.tolist()
     for account in accounts:
         first = int(holdings.start[account])
-        legs: dict[int, list[int]] = {}
-        for slot in range(first, first + int(holdings.count[account])):
-            legs.setdefault(int(market.asset[holdings.instrument[slot]]), []).append(slot)
         extra = 0.0
-        for asset in sorted(legs):
-            index, net, least = float(market.index[asset]), 0.0, of_index[asset]
-            for slot in legs[asset]:
-                i, quantity = int(holdings.instrument[slot]), float(holdings.quantity[slot])
-                confidence = lesser(of_index[asset], float(market.confidence[i]))
-                inverse, notional = int(market.inverse[i]), float(market.notional_usd[i])
-                size = float(market.contract_size[i])
-                usd = quantity * at_index_usd(size, inverse, notional, index)
-                if market.kind[i] != OPTION:
-                    net += usd
-                    least = lesser(least, confidence)
-                elif not quantity >= 0.0:
-                    extra -= usd * weight(parameters, confidence)
-            extra += abs(net) * weight(parameters, least)
+        net, least = [0.0] * len(prices), list(of_index)
+        for slot in range(first, first + int(holdings.count[account])):
+            i, quantity = int(holdings.instrument[slot]), float(holdings.quantity[slot])
+            asset, notional = int(market.asset[i]), float(market.notional_usd[i])
+            confidence = lesser(of_index[asset], float(market.confidence[i]))
+            if market.kind[i] == OPTION:
+                extra += max(-quantity, 0.0) * notional * weight(parameters, confidence)
+                continue
+            linear = float(market.contract_size[i]) * prices[asset]
+            net[asset] += quantity * (notional if market.inverse[i] else linear)
+            least[asset] = lesser(least[asset], confidence)
+        for usd, confidence in zip(net, least, strict=True):
+            extra += abs(usd) * weight(parameters, confidence)
         if parameters[COINS] > 0.5 and holdings.cash.shape[1] > 0:
-            for asset, index in enumerate(market.index.tolist()):
+            for asset, index in enumerate(prices):
                 usd = greater(float(holdings.cash[1 + asset, account]), 0.0) * index
                 extra += usd * weight(parameters, of_index[asset])
         requirement.initial[account] += extra

@@ -181,7 +181,7 @@ def _ask_by_expiry(
             row = given.scratch[np.uint64(holdings.instrument[slot])]
             # One of the two stores is overwritten by the next leg; which one, no processor
             # could have foreseen.
-            belongs = np.int64(row[YEARS] == years) & np.int64(row[FAMILY] == family)
+            belongs = int(row[YEARS] == years) & int(row[FAMILY] == family)
             slots[rest] = slot
             together[members] = slot
             members += belongs
@@ -224,7 +224,7 @@ def _ask_accounts(
             row = given.scratch[i]
             if by_expiry:
                 slots[options] = slot
-                options += np.int64(row[FAMILY] != NO_OPTION)
+                options += int(row[FAMILY] != NO_OPTION)
             elif row[FAMILY] != NO_OPTION:
                 alone = _alone(row, holdings.quantity[slot])
                 initial += alone[0]
