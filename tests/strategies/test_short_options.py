@@ -89,6 +89,12 @@ def test_derives_standard_manager_answers_its_own_cases(
     assert found["MM"] == pytest.approx(maintenance, rel=1e-9, abs=1e-9)
 
 
+def test_a_put_deep_in_the_money_asks_a_multiple_of_maintenance_with_its_mark() -> None:
+    found = standard((4_000.0, False, -1.0, 0.5))
+    assert found["MM"] == pytest.approx(-1.075 * (4_000.0 - FORWARD), rel=1e-6)
+    assert found["IM"] == pytest.approx(1.05 * found["MM"])
+
+
 def test_the_standard_manager_charges_perpetuals_doubt_coins_and_a_lost_peg() -> None:
     """Test17 of the file, and the terms of initial margin by hand."""
     perp = standard(perp=1.0, perp_unrealised=-20.0)
@@ -422,9 +428,11 @@ def test_presets_of_option_venues_margin_any_market(name: str) -> None:
         strike = 1.1 * state["index"]
         option = {"kind": "option", "strike": strike, "iv": 0.8, "expires_in": "20d"}
         future = {"kind": "future", "expires_in": "20d"}
-        for call in (False, True):
-            for settles_in in ("usd", "coin"):
-                legs.append({**option, "call": call, "settles_in": settles_in, "asset": asset})
+        legs += [
+            {**option, "call": call, "settles_in": settles_in, "asset": asset}
+            for call in (False, True)
+            for settles_in in ("usd", "coin")
+        ]
         legs.append({"asset": asset})
         legs.append({**future, "asset": asset})
         legs.append({"asset": asset, "settles_in": "coin", "contract_size": state["index"]})
