@@ -66,6 +66,7 @@ def test_an_add_on_never_turns_what_is_undefined_into_a_number(
     rule: RequirementRule, parameters: Any, constants: Any
 ) -> None:
     market = make_market(3)
+    market.confidence[::2] = 0.2
     holdings = random_holdings(market, 3, legs=12)
     clean = ask(rule, parameters(2), np.array(constants(2), float), market, holdings)
     market.index[:] = market.notional_usd[:] = market.delta_usd[:] = math.nan
