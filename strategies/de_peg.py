@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from strategies.kernels.open_exposure import open_exposure
+from strategies.kernels.open_exposure import de_peg
 from strategies.knobs import Knob, knob
 from strategies.layer import AddOn
 
@@ -24,7 +24,7 @@ class DePeg(AddOn):
     """Charge open positions for what a stable coin, an asset of the tape, is below its peg."""
 
     name: ClassVar[str] = "de_peg"
-    requirement = open_exposure
+    requirement = de_peg
 
     stable: str = Field(
         "USDC", description="asset whose index is watched; a market without it is at its peg"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from strategies.kernels.open_exposure import open_exposure
+from strategies.kernels.open_exposure import oracle_confidence
 from strategies.knobs import Knob, knob
 from strategies.layer import AddOn
 
@@ -24,7 +24,7 @@ class OracleConfidence(AddOn):
     """Charge open positions for how little their oracles are sure, below a threshold."""
 
     name: ClassVar[str] = "oracle_confidence"
-    requirement = open_exposure
+    requirement = oracle_confidence
 
     threshold: Knob = knob(
         "55%", low=0, high="100%", unit="of certainty", doc="confidence that asks nothing"

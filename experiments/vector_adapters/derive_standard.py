@@ -82,7 +82,11 @@ def _standard_account(given: _StandardAccount) -> Answers:
         _knobs(given.params),
         assets={STABLE: {"index": given.stable}}
         | {
-            name: {"index": m.spot, "mark": m.perp_price, "confidence": m.spot_conf}
+            name: {
+                "index": m.spot,
+                "mark": m.perp_price if m.perp else None,
+                "confidence": m.spot_conf,
+            }
             for name, m in named.items()
         },
         # Equity counts a perpetual with all of its price; what it was bought for is owed.

@@ -182,5 +182,9 @@ def open_exposure_reference(
         requirement.maintenance[account] += parameters[MAINTENANCE_SHARE] * extra
 
 
-open_exposure = RequirementRule("open_exposure", open_exposure_kernel, open_exposure_reference)
-"""A rate on open positions, and more where an oracle is in doubt."""
+oracle_confidence = RequirementRule(
+    "oracle_confidence", open_exposure_kernel, open_exposure_reference
+)
+"""A charge on open positions and coins where an oracle is in doubt."""
+de_peg = RequirementRule("de_peg", open_exposure_kernel, open_exposure_reference)
+"""A charge on open positions while the settlement coin is below its peg."""

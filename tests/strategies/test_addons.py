@@ -18,7 +18,7 @@ from strategies.kernels.collateral import collateral
 from strategies.kernels.concentration import concentration
 from strategies.kernels.liquidity import liquidity
 from strategies.kernels.naked_shorts import naked_shorts
-from strategies.kernels.open_exposure import open_exposure
+from strategies.kernels.open_exposure import de_peg, oracle_confidence
 from strategies.portfolio import Ask, Portfolio
 from strategies.portfolio import ask as ask_policy
 from strategies.registry import policy
@@ -36,9 +36,9 @@ LAWS: list[tuple[RequirementRule, Any, Any]] = [
     (concentration, lambda a: [0.0, 0.2, 0.0, *np.geomspace(1e3, 1e5, a)], lambda a: []),
     (liquidity, lambda a: [0.05, *np.geomspace(1e4, 1e6, a)], lambda a: []),
     (collateral, lambda a: [0.8] * a + [0.9] * a, lambda a: [5e7] * a + [0.0, 0.01, 0.4][:a]),
-    (open_exposure, lambda a: [0.0, 0.6, 1.0, 0.3, 1.0], lambda a: []),
-    (open_exposure, lambda a: [0.0, 0.45, 1.0, 0.3, 0.0], lambda a: []),
-    (open_exposure, lambda a: [0.1, 0.0, 0.0, 0.0, 0.0], lambda a: []),
+    (oracle_confidence, lambda a: [0.0, 0.6, 1.0, 0.3, 1.0], lambda a: []),
+    (oracle_confidence, lambda a: [0.0, 0.45, 1.0, 0.3, 0.0], lambda a: []),
+    (de_peg, lambda a: [0.1, 0.0, 0.0, 0.0, 0.0], lambda a: []),
     (naked_shorts, lambda a: [0.01, 0.005], lambda a: []),
 ]
 
@@ -224,7 +224,7 @@ def test_liquidity_asks_for_the_root_of_size_over_depth_and_no_more_than_all() -
     [
         (concentration, [0.1, 0.2, 1e4], [0.02, 0.3, 1e3]),
         (liquidity, [0.05, 1e5, 1e5], [0.06, 1e4, 1e4]),
-        (open_exposure, [0.01, 0.5, 0.4, 0.3, 0.0], [0.02, 0.7, 0.9, 0.3, 1.0]),
+        (oracle_confidence, [0.01, 0.5, 0.4, 0.3, 0.0], [0.02, 0.7, 0.9, 0.3, 1.0]),
         (naked_shorts, [0.01, 0.005], [0.02, 0.006]),
     ],
 )
