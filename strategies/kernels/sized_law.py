@@ -148,10 +148,8 @@ def _charges(
     coins = abs(net) / float(market.index[asset])
     open_usd = float(market.protocol[OPEN_NOTIONAL, asset])
     tilt_usd = float(market.protocol[NET_NOTIONAL, asset])
-    if constants[OWN_SIDE] > 0.5:
-        tilt_usd = -tilt_usd if net < 0.0 else tilt_usd
-    else:
-        tilt_usd = abs(tilt_usd)
+    against = net < 0.0 if constants[OWN_SIDE] > 0.5 else tilt_usd < 0.0
+    tilt_usd = -tilt_usd if against else tilt_usd
     interest = _positive(0.5 * (open_usd + tilt_usd))
     notional = abs(net)
     if constants[AT_ENTRY] > 0.5:

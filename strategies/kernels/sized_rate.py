@@ -76,10 +76,8 @@ def _positive(x: float) -> float:
 def _open_interest_usd(market: Market, asset: int, net: float, own_side: bool) -> float:
     """Return the open interest of the side that counts."""
     tilt = market.protocol[NET_NOTIONAL, asset]
-    if own_side:
-        tilt = -tilt if net < 0.0 else tilt
-    else:
-        tilt = abs(tilt)
+    against = tilt < 0.0 if not own_side else net < 0.0
+    tilt = -tilt if against else tilt
     return _positive(0.5 * (market.protocol[OPEN_NOTIONAL, asset] + tilt))
 
 
