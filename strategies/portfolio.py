@@ -211,9 +211,11 @@ def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
         depth_usd=np.array([[state.depth_usd for state in states]]),
         vol_ts=np.full(1 if any(dated) else 0, portfolio.at),
         vol_known_ts=np.full(1 if any(dated) else 0, portfolio.at),
-        iv=np.array([[leg.iv or math.nan for leg in legs]] * any(dated)).reshape(-1, len(legs)),
+        iv=np.array([[leg.iv or math.nan for leg in legs]] * any(dated)).reshape(
+            int(any(dated)), len(legs)
+        ),
         forward_ratio=(forward / index[table.asset])[None][: int(any(dated))].reshape(
-            -1, len(legs)
+            int(any(dated)), len(legs)
         ),
         synthetic=True,
     )

@@ -100,9 +100,11 @@ def health_explain(
     given: KernelInput, market: Market, holdings: Holdings, account: int
 ) -> Explanation:
     """Split what equity exceeds health by into cash, coins and positions."""
+    scale = float(given.parameters[0])
+    shortfalls = [_shortfalls(given, market, holdings, account, margin) for margin in (0, 1)]
+    shortfalls[0] = max(shortfalls[1], shortfalls[0], key=sum)
     initial, maintenance = (
-        dict(zip(PARTS, _shortfalls(given, market, holdings, account, margin), strict=True))
-        for margin in (0, 1)
+        {part: scale * usd for part, usd in zip(PARTS, short, strict=True)} for short in shortfalls
     )
     return Explanation(initial=initial, maintenance=maintenance)
 
@@ -119,11 +121,12 @@ def health_reference(
     Parameters
     ----------
     given
-        ``parameters``: the posted price of every asset, USD. ``constants``: from
-        `health_constants`.
+        ``parameters``: the scale, then the posted price of every asset, USD.
+        ``constants``: from `health_constants`.
     market, holdings, accounts, requirement
         As for every requirement kernel.
     """
+    scale = float(given.parameters[0])
     for account in accounts:
         initial, maintenance = (
             cash + coins + positions
@@ -132,8 +135,9 @@ def health_reference(
             )
         )
         # Weights that barely differ may be told apart by rounding only.
-        requirement.initial[account] = maintenance if maintenance > initial else initial
-        requirement.maintenance[account] = maintenance
+        initial = maintenance if maintenance > initial else initial
+        requirement.initial[account] = scale * initial
+        requirement.maintenance[account] = scale * maintenance
         requirement.worst_scenario[account] = -1
 
 
@@ -150,7 +154,7 @@ def _shortfalls(
         _positions(market, holdings, account)
     ):
         own = _weights(given.constants, asset, margin)
-        index, posted = float(market.index[asset]), float(given.parameters[asset])
+        index, posted = float(market.index[asset]), float(given.parameters[1 + asset])
         if net != 0.0 or profit != 0.0:
             counted, charged = _position(own, net, profit, index, posted)
             counted_profit += counted
@@ -175,7 +179,7 @@ def _shortfalls(
     if settles_in == NO_ASSET:
         weight = own.debt if balance_usd < 0.0 else own.asset
         return balance_usd - weight * balance_usd, coins_short, positions_short
-    index, posted = float(market.index[settles_in]), float(given.parameters[settles_in])
+    index, posted = float(market.index[settles_in]), float(given.parameters[1 + settles_in])
     weight = _coin_weight(own, market, settles_in, balance_usd / index)
     price = _worse(own.coin_worse_price, balance_usd, index, posted)
     return balance_usd - weight * price * balance_usd, coins_short, positions_short

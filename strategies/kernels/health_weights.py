@@ -19,7 +19,8 @@ venue settles in a coin (``settles_in``), with that coin's balance, price and sc
 
 What was paid for a position is in the account's money; it is put back to tell deposits from
 profits. A profit on coin-settled contracts counts as one in dollars. Without money, where legs
-are margined one by one, positions alone are asked for. *Options* are passed over.
+are margined one by one, positions alone are asked for. *Options* are passed over. Everything is
+asked for so many times as the policy posts.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _cash_short(given: KernelInput, market: Market, balance_usd: float, margin: 
     if asset == NO_ASSET:
         weight = _number(constants, at, DEBT if balance_usd < 0.0 else ASSET)
         return balance_usd - weight * balance_usd
-    index, posted = market.index[asset], given.parameters[asset]
+    index, posted = market.index[asset], given.parameters[1 + asset]
     weight = _coin_weight(constants, at, market, asset, balance_usd / index)
     price = _worse(_number(constants, at, COIN_WORSE), balance_usd, index, posted)
     return balance_usd - weight * price * balance_usd
@@ -177,7 +178,7 @@ def _ask_account(
         for asset in range(block, min(block + ASSETS_PER_WORD, assets)):
             paid_coins = 0.0
             at = FIRST_ROW + 2 * asset * COLUMNS
-            index, posted = market.index[asset], given.parameters[asset]
+            index, posted = market.index[asset], given.parameters[1 + asset]
             if held & (np.uint64(1) << np.uint64(asset - block)) != np.uint64(0):
                 net, profit, paid_usd, paid_coins = _holding(market, holdings, first, last, asset)
                 balance_usd += paid_usd
@@ -228,10 +229,12 @@ def health_weights_kernel(
     requirement: Requirement,
 ) -> None:
     """Fill ``requirement`` as the module describes; see `health_reference`."""
+    scale = given.parameters[0]
     for account in accounts:
         initial, maintenance = _ask_account(given, market, holdings, account)
-        requirement.initial[account] = maintenance if maintenance > initial else initial
-        requirement.maintenance[account] = maintenance
+        initial = maintenance if maintenance > initial else initial
+        requirement.initial[account] = scale * initial
+        requirement.maintenance[account] = scale * maintenance
         requirement.worst_scenario[account] = -1
 
 

@@ -18,7 +18,8 @@ GMX v2              at least 1 %, of ``d * open interest``; of the notional at e
 
 Open interest is that of one side, ``(gross + |net|) / 2`` of what all accounts hold: of the
 larger side, or of the position's own where the venue looks at that. *Options* are passed over.
-Initial margin is at least maintenance, position by position.
+Initial margin is at least maintenance, position by position. Everything is asked for so many
+times as the policy posts.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def sized_rate_kernel(
     requirement: Requirement,
 ) -> None:
     """Fill ``requirement`` as the module describes; see `sized_rate_reference`."""
-    assets, numbers = len(market.index), given.constants
+    assets, numbers, scale = len(market.index), given.constants, given.parameters[0]
     for account in accounts:
         first = np.uint64(holdings.start[account])
         last = first + np.uint64(holdings.count[account])
@@ -171,8 +172,8 @@ def sized_rate_kernel(
                     one, other = _ask_asset(numbers, market, holdings, first, last, asset, net)
                     initial += one
                     maintenance += other
-        requirement.initial[account] = initial
-        requirement.maintenance[account] = maintenance
+        requirement.initial[account] = scale * initial
+        requirement.maintenance[account] = scale * maintenance
         requirement.worst_scenario[account] = -1
 
 
