@@ -134,8 +134,9 @@ def _mango_filled(given: _MangoAccount, filled: float) -> float:
     """Return the initial health of an account whose orders filled so many lots."""
     base, quote, _, _ = given.perp
     lot = given.perp_lot_quote
-    # What is not settled yet without any base left is the profit of next to nothing.
-    lots, paid = base + filled or NO_SIZE, filled * lot - quote
+    lots, paid = base + filled, filled * lot - quote
+    if lots == 0.0 and paid != 0.0:
+        lots = NO_SIZE  # what is not settled yet is the profit of next to nothing
     asked = ask_preset(
         MANGO,
         {
@@ -150,7 +151,9 @@ def _mango_filled(given: _MangoAccount, filled: float) -> float:
         # Profit is what is held less what was paid.
         cash_usd=-paid,
         coins=given.tokens,
-        positions=[{"asset": MANGO_PERPETUAL, "quantity": lots, "entry": paid / lots}],
+        positions=[{"asset": MANGO_PERPETUAL, "quantity": lots, "entry": paid / lots}]
+        if lots != 0.0
+        else [],
     )
     return asked.equity_usd - asked.initial_usd
 
