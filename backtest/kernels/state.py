@@ -96,7 +96,8 @@ TAPE = BlockType(
     _fields(
         "ts:I1 snapshot:I1 index:F2 mark:F2 depth_usd:F2 funding:F2 keeper_cost_usd:F1 "
         "settlement_usd:F1 confidence:F2 iv:F2 forward_ratio:F2 carry:F2 asset:W1 kind:B1 "
-        "inverse:B1 contract_size:F1 strike:F1 is_call:B1 listed_ms:I1 expiry_ms:I1 iv_column:W1 expiry_column:W1"
+        "inverse:B1 contract_size:F1 strike:F1 is_call:B1 listed_ms:I1 expiry_ms:I1 "
+        "iv_column:W1 expiry_column:W1"
     ),
 )
 """The market, ``T`` rows, ``A`` assets, ``I`` instruments; see `backtest.arrays`."""
