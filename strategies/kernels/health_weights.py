@@ -25,13 +25,17 @@ asked for so many times as the policy posts.
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED
+from backtest.kernels.laws.collateral import (
+    borrow_scaling,
+    deposit_scaling,
+    size_discount,
+    size_premium,
+)
 from backtest.kernels.types import (
     DEBTS,
     DEPOSITS,
@@ -86,18 +90,13 @@ def _worse(applies: float, quantity: float, index: float, posted: float) -> floa
 def _coin_weight(constants: np.ndarray, at: int, market: Market, asset: int, coins: float) -> float:
     """Return the weight of a balance of coins."""
     factor = _number(constants, at, FACTOR)
-    root = math.sqrt(abs(coins))
     if coins < 0.0:
-        owed, start = market.protocol[DEBTS, asset], _number(constants, at, DEBTS_FROM)
-        weight = _number(constants, at, DEBT)
-        weight = weight * (owed / start) if owed > start else weight
-        premium = 0.8 * weight + factor * root
-        return premium if premium > weight and factor != 0.0 else weight
-    held, start = market.protocol[DEPOSITS, asset], _number(constants, at, DEPOSITS_FROM)
-    weight = _number(constants, at, ASSET)
-    weight = weight * (start / held) if held > start else weight
-    discount = 1.1 / (1.0 + factor * root)
-    return discount if discount < weight and factor != 0.0 else weight
+        owed = market.protocol[DEBTS, asset]
+        scaled = borrow_scaling(owed, _number(constants, at, DEBTS_FROM))
+        return size_premium(_number(constants, at, DEBT) * scaled, factor, coins)
+    held = market.protocol[DEPOSITS, asset]
+    scaled = deposit_scaling(held, _number(constants, at, DEPOSITS_FROM))
+    return size_discount(_number(constants, at, ASSET) * scaled, factor, coins)
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -113,9 +112,7 @@ def _position(
         left = _number(constants, at, PROFIT) * left
         left = cap if left > cap else left
     plain, factor = _number(constants, at, RATIO), _number(constants, at, RATIO_FACTOR)
-    ratio = 0.8 * plain + factor * math.sqrt(abs(net) / index)
-    ratio = plain if ratio < plain or factor == 0.0 else ratio
-    return left, ratio * abs(net)
+    return left, size_premium(plain, factor, net / index) * abs(net)
 
 
 @numba.extending.register_jitable(**INLINED)
