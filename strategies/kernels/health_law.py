@@ -222,7 +222,7 @@ def _position(
         left = own.profit * left
         left = own.profit_cap_usd if left > own.profit_cap_usd else left
     ratio = 0.8 * own.ratio + own.ratio_factor * math.sqrt(abs(net) / index)
-    ratio = own.ratio if ratio < own.ratio or own.ratio_factor == 0.0 else ratio
+    ratio = own.ratio if ratio <= own.ratio or own.ratio_factor == 0.0 else ratio
     return left, ratio * abs(net)
 
 
@@ -235,17 +235,17 @@ def _coin_weight(own: Weights, market: Market, asset: int, coins: float) -> floa
         if owed > own.debts_from_usd:
             weight *= owed / own.debts_from_usd
         premium = 0.8 * weight + own.factor * root
-        return premium if premium > weight and own.factor != 0.0 else weight
+        return weight if premium <= weight or own.factor == 0.0 else premium
     held = float(market.protocol[DEPOSITS, asset])
     weight = own.asset
     if held > own.deposits_from_usd:
         weight *= own.deposits_from_usd / held
     discount = 1.1 / (1.0 + own.factor * root)
-    return discount if discount < weight and own.factor != 0.0 else weight
+    return weight if discount >= weight or own.factor == 0.0 else discount
 
 
 def _worse(applies: float, quantity: float, index: float, posted: float) -> float:
     """Return the price that counts over the index: the lower for what is held."""
-    if applies == 0.0 or not (posted > index if quantity < 0.0 else posted < index):
+    if applies == 0.0 or (posted <= index if quantity < 0.0 else posted >= index):
         return 1.0
-    return posted / index
+    return posted / index  # also where one of them is not a number

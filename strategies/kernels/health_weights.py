@@ -82,8 +82,8 @@ def _number(constants: np.ndarray, at: int, column: int) -> float:
 @numba.extending.register_jitable(**INLINED)
 def _worse(applies: float, quantity: float, index: float, posted: float) -> float:
     """Return the price that counts over the index: the lower for what is held."""
-    worse = posted > index if quantity < 0.0 else posted < index
-    return posted / index if worse and applies != 0.0 else 1.0
+    better = posted <= index if quantity < 0.0 else posted >= index
+    return 1.0 if better or applies == 0.0 else posted / index
 
 
 @numba.extending.register_jitable(**INLINED)
