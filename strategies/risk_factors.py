@@ -129,7 +129,8 @@ class RiskFactors(RatePolicy):
 
     def signals(self, tape: MarketTape) -> np.ndarray:
         """Return the risk factors, ``(T, 2 A)``."""
-        return self.model.factors(tape)
+        factors: np.ndarray = self.model.factors(tape)
+        return factors
 
     def parameters(self, factors: np.ndarray) -> np.ndarray:
         """Post initial margin, ``(T, 2 A)``; a drift may not make a side free of charge."""

@@ -69,6 +69,7 @@ def test_explained_parts_add_up_to_the_requirement(seed: int, in_coins: bool) ->
     asked = ask(bracketed, [1.5], constants, market, holdings)
     given_ = given_numbers(bracketed, [1.5], constants, market)
     for account in range(len(asked.initial)):
+        assert bracketed.explain is not None
         told = bracketed.explain(given_, market, holdings, account)
         assert math.fsum(told.initial.values()) == pytest.approx(asked.initial[account])
         assert math.fsum(told.maintenance.values()) == pytest.approx(asked.maintenance[account])

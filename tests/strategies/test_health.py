@@ -77,6 +77,7 @@ def test_explained_parts_add_up_to_the_requirement(seed: int, settles_in: int) -
     asked = ask(health_weights, row, both(settles_in), market, holdings)
     numbers = given_numbers(health_weights, row, both(settles_in), market)
     for account in range(len(asked.initial)):
+        assert health_weights.explain is not None
         told = health_weights.explain(numbers, market, holdings, account)
         for parts, whole in (
             (told.initial, asked.initial[account]),

@@ -67,6 +67,7 @@ def test_explained_parts_add_up_to_the_requirement(seed: int, at_entry: bool) ->
     requirement = ask(sized_rate, [1.5], constants, market, holdings)
     numbers = given_numbers(sized_rate, [1.5], constants, market)
     for account in range(len(requirement.initial)):
+        assert sized_rate.explain is not None
         told = sized_rate.explain(numbers, market, holdings, account)
         for parts, whole in (
             (told.initial, requirement.initial[account]),
@@ -78,12 +79,13 @@ def test_explained_parts_add_up_to_the_requirement(seed: int, at_entry: bool) ->
 @settings(deadline=None)
 @given(st.floats(1.0, 1e6), st.floats(1.0, 5.0))
 def test_margin_rises_with_size_faster_than_size(coins: float, factor: float) -> None:
-    for law in (
+    laws: tuple[dict[str, dict[str, float]], ...] = (
         {"slope": {}},
         {"premium": {"factor": 1e-3}},
         {"skew": {"flat_usd": 0}},
         {"root_notional": {"factor": 1e-4}},
-    ):
+    )
+    for law in laws:
         small, large = (asked("size_scaled", size, law=law) for size in (coins, factor * coins))
         assert large.initial_usd >= factor * small.initial_usd * (1 - 1e-12)
         assert large.maintenance_usd >= factor * small.maintenance_usd * (1 - 1e-12)
