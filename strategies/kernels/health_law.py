@@ -147,7 +147,7 @@ def _shortfalls(
     """Return by how much cash, coins and positions are worth more than they count for."""
     assets = len(market.index)
     settles_in = int(given.constants[SETTLES_IN])
-    has_cash = len(holdings.cash) > 0
+    has_cash = holdings.cash.shape[1] > 0
     balance_usd = float(holdings.cash[0, account]) if has_cash else 0.0
     coins_short = positions_short = counted_profit = 0.0
     for asset, (net, profit, paid_usd, paid_coins) in enumerate(

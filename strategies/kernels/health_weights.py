@@ -165,7 +165,7 @@ def _ask_account(
     settles_in = int(constants[SETTLES_IN])
     first = np.uint64(holdings.start[account])
     last = first + np.uint64(holdings.count[account])
-    has_cash = holdings.cash.shape[0] > 0
+    has_cash = holdings.cash.shape[1] > 0
     balance_usd = holdings.cash[0, account] if has_cash else 0.0
     counted = (0.0, 0.0)
     coins_short = (0.0, 0.0)

@@ -59,7 +59,7 @@ def test_compiled_and_plain_margin_have_equal_bits_and_their_order(
     market = make_market(seed)
     holdings = random_holdings(market, seed)
     if leg_by_leg:
-        holdings = holdings._replace(cash=np.zeros((0, len(holdings.start))))
+        holdings = holdings._replace(cash=np.zeros((3, 0)))
     row = [1.5, *(off * market.index)]
     compiled = ask(health_weights, row, both(settles_in), market, holdings)
     plain = ask(health_weights, row, both(settles_in), market, holdings, plain=True)
