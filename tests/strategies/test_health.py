@@ -160,6 +160,18 @@ def test_mangos_own_accounts_have_their_initial_health() -> None:
         ),
     )
     assert asked.equity_usd - asked.initial_usd == pytest.approx(80.0 + 500 / 3 + 50.0)
+    asked = ask_policy(
+        policy("preset:mango-v4", coins={"2": {**half, "debts_from": 5000}}),
+        Portfolio.model_validate(
+            {
+                "assets": {"2": {"index": 5.0, "debts_usd": 7500.0}},
+                "cash_usd": 2000.0,
+                "coins": {"2": -100.0},
+            }
+        ),
+    )
+    assert asked.equity_usd - asked.initial_usd == pytest.approx(2000.0 - 1.5 * 1.5 * 500.0)
+    assert asked.equity_usd - asked.maintenance_usd == pytest.approx(2000.0 - 500.0)
 
 
 def test_drift_discounts_large_balances_and_counts_little_of_a_gain() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backtest.errors import ConfigError
 from backtest.instruments import OPTION
 from backtest.kernels.types import NET_NOTIONAL, OPEN_NOTIONAL
+from experiments.vector_adapters import MARGIN, answer
 from strategies.kernels.sized_rate import GrowingRate, sized_rate, sized_rate_constants
 from strategies.portfolio import Ask, Portfolio
 from strategies.portfolio import ask as ask_policy
@@ -211,6 +212,27 @@ def test_gmx_keeps_a_share_of_the_size_at_entry_and_the_fees() -> None:
         policy("preset:gmx-v2"), Portfolio.model_validate({**portfolio, "assets": crowded})
     )
     assert found.initial_usd == pytest.approx((250e6 * 1.2e-10 + 0.0026) * 200_000.0)
+
+
+@pytest.mark.parametrize(
+    ("price", "left", "closed"),
+    [
+        (4_200.0, 10_000.0, False),
+        (4_050.0, 2_500.0, False),
+        (4_030.0, 1_500.0, True),
+        (3_900.0, -5_000.0, True),
+    ],
+)
+def test_gmx_closes_below_the_least_collateral_of_the_size(
+    price: float, left: float, closed: bool
+) -> None:
+    """`LiquidationOrder.ts`: 10 coins behind 200,000 dollars at 5,000 survive 4,200."""
+    inputs = {
+        "price": price, "size_usd": 200_000.0, "size_tokens": 40.0, "entry": 5_000.0,
+        "collateral_tokens": 10.0, "min_collateral_factor": 0.01,
+    }  # fmt: skip
+    found = answer(MARGIN, "GMX v2", "min_collateral_factor", inputs)
+    assert found == {"remaining_usd": pytest.approx(left), "liquidatable": closed}
 
 
 def test_opposite_perpetuals_net_and_options_are_passed_over() -> None:
