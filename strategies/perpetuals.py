@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from strategies.contract import MarginPolicy
+from strategies.contract import Knob, MarginPolicy, knob
 from strategies.short_options import OptionsFormula, ShortOptions
 
 if TYPE_CHECKING:
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 class PerpetualPolicy(MarginPolicy):
     """A policy whose base kernel passes options over; its part `options` asks for them.
 
-    Its numbers are fixed: they stand in the constants, and nothing is posted.
+    A venue's tables stand in the constants. What is posted is `scale`, by which a candidate is
+    stricter or laxer than the venue throughout.
     """
 
+    scale: Knob = knob(
+        1.0, low=0.1, high=10.0, unit="times", doc="what the venue's own table asks", log=True
+    )
     options: OptionsFormula = ShortOptions()
 
     def parts(self) -> tuple[RiskLayer, ...]:
@@ -35,5 +39,5 @@ class PerpetualPolicy(MarginPolicy):
         return np.empty((len(tape), 0))
 
     def parameters(self, signals: np.ndarray) -> np.ndarray:
-        """Post nothing: ``(T, 0)``."""
-        return signals
+        """Post the scale and the signals at every row, ``(T, 1 + F)``."""
+        return np.hstack([np.full((len(signals), 1), self.scale), signals])

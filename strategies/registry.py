@@ -23,8 +23,10 @@ from strategies.brackets import Brackets
 from strategies.choice import Choice
 from strategies.contract import MarginPolicy
 from strategies.fixed import Fixed
+from strategies.health import Health
 from strategies.least_collateral import LeastCollateral
 from strategies.open_interest_scaled import OpenInterestScaled
+from strategies.risk_factors import RiskFactors
 from strategies.scenario import Scenario
 from strategies.size_scaled import SizeScaled
 from strategies.tail import Tail
@@ -46,6 +48,8 @@ _POLICIES: dict[str, type[MarginPolicy]] = {
         SizeScaled,
         OpenInterestScaled,
         LeastCollateral,
+        Health,
+        RiskFactors,
     )
 }
 _ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")

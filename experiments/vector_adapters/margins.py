@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from backtest.units import MS_PER_YEAR
 from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
 from experiments.vector_adapters.presets import ASSET, ask_position, ask_positions
 from strategies.formulas.sized import hedged_delta_floor, skew_fill_price
-from strategies.formulas.tail_factors import lognormal_factors, maintenance
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers
@@ -152,9 +152,16 @@ class _VegaFactors(Inputs):
 
 @answers(MARGIN, _VegaFactors, "Vega protocol", "expected_shortfall")
 def _vega_factors(given: _VegaFactors) -> Answers:
-    """Risk factors of the lognormal model."""
-    long, short = lognormal_factors(given.tail, given.tau, given.mu, given.sigma)
-    return {"rf_long": long, "rf_short": short}
+    """Risk factors of the lognormal model: what a long and a short of one dollar keep."""
+    lognormal = {
+        "tail": given.tail,
+        "horizon": given.tau * MS_PER_YEAR,
+        "drift": given.mu,
+        "estimator": {"stated": {"volatility": given.sigma}},
+    }
+    knobs = {"model": {"lognormal": lognormal}, "slippage": 0.0}
+    long, short = (ask_position("preset:vega", knobs, side, 1.0) for side in (1.0, -1.0))
+    return {"rf_long": long.maintenance_usd, "rf_short": short.maintenance_usd}
 
 
 class _VegaMargin(Inputs):
@@ -167,4 +174,6 @@ class _VegaMargin(Inputs):
 @answers(MARGIN, _VegaMargin, "Vega protocol", "expected_shortfall_plus_slippage")
 def _vega_margin(given: _VegaMargin) -> Answers:
     """Maintenance margin with slippage."""
-    return {"MM": maintenance(given.mark, given.slippage, given.rf, given.qty)}
+    model = {"simple": {"long": given.rf, "short": given.rf}}
+    knobs = {"model": model, "slippage": given.slippage}
+    return {"MM": ask_position("preset:vega", knobs, given.qty, given.mark).maintenance_usd}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from backtest.errors import RemarginError
 from experiments.vector_adapters.base import NotCoveredError
 from strategies.portfolio import Ask, Portfolio, ask
@@ -37,6 +39,10 @@ def ask_preset(name: str, knobs: Mapping[str, Any], **portfolio: Any) -> Ask:
         return ask(policy(name, **knobs), Portfolio.model_validate(portfolio))
     except RemarginError as error:
         raise NotCoveredError(str(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise NotCoveredError(f"{place}: {first['msg'].lower()}") from None
 
 
 def ask_position(
@@ -60,7 +66,8 @@ def ask_positions(
     return ask_preset(
         name,
         knobs,
-        assets={asset: {"index": price, **(state or {})} for asset, _, price in positions},
+        assets={asset: {"index": price, **(state or {})} for asset, _, price in positions}
+        or {ASSET: {"index": 1.0}},
         positions=[{"asset": asset, "quantity": coins} for asset, coins, _ in positions],
         **portfolio,
     )

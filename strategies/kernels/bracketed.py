@@ -9,7 +9,7 @@ The deduction makes the charge continuous: it is what each bracket's rate asks o
 inside it (the tables of Binance, Bybit, OKX and Hyperliquid, "maintenance amount" there). A
 position right on an edge is in the bracket below. Bounds count dollars, or coins where the
 venue's tiers do: then the sums are done in coins and valued at the index. *Options* are passed
-over.
+over. Everything is asked for so many times as the policy posts.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def bracketed_kernel(
     requirement: Requirement,
 ) -> None:
     """Fill ``requirement`` as the module describes; see `bracketed_reference`."""
-    assets = len(market.index)
+    assets, scale = len(market.index), given.parameters[0]
     for account in accounts:
         first = np.uint64(holdings.start[account])
         last = first + np.uint64(holdings.count[account])
@@ -94,8 +94,9 @@ def bracketed_kernel(
                     one, other = _charge(given.constants, market, asset, net)
                     initial += one
                     maintenance += other
-        requirement.initial[account] = maintenance if maintenance > initial else initial
-        requirement.maintenance[account] = maintenance
+        initial = maintenance if maintenance > initial else initial
+        requirement.initial[account] = scale * initial
+        requirement.maintenance[account] = scale * maintenance
         requirement.worst_scenario[account] = -1
 
 

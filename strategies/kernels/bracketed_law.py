@@ -76,13 +76,14 @@ def bracketed_explain(
     given: KernelInput, market: Market, holdings: Holdings, account: int
 ) -> Explanation:
     """Split an account's requirement into rate times notional, and what brackets take off it."""
+    scale = float(given.parameters[0])
     parts: list[dict[str, float]] = []
     for margin in (INITIAL_RATE, MAINTENANCE_RATE):
         charged = deducted = 0.0
         for asset, net in enumerate(net_notional_by_asset(market, holdings, account)):
             row, size, unit_usd = _bracket(given.constants, market, asset, net)
-            charged += row[margin] * size * unit_usd
-            deducted -= row[margin + 1] * unit_usd
+            charged += scale * row[margin] * size * unit_usd
+            deducted -= scale * row[margin + 1] * unit_usd
         parts.append({"notional at its bracket's rate": charged, "deduction": deducted})
     return Explanation(initial=parts[0], maintenance=parts[1])
 
@@ -99,10 +100,11 @@ def bracketed_reference(
     Parameters
     ----------
     given
-        ``constants``: from `bracketed_constants`. Nothing is posted.
+        ``parameters``: the scale. ``constants``: from `bracketed_constants`.
     market, holdings, accounts, requirement
         As for every requirement kernel.
     """
+    scale = float(given.parameters[0])
     for account in accounts:
         initial = maintenance = 0.0
         for asset, net in enumerate(net_notional_by_asset(market, holdings, account)):
@@ -110,8 +112,9 @@ def bracketed_reference(
             initial += (row[INITIAL_RATE] * size - row[INITIAL_DEDUCTION]) * unit_usd
             maintenance += (row[MAINTENANCE_RATE] * size - row[MAINTENANCE_DEDUCTION]) * unit_usd
         # Rates that barely differ may be told apart by rounding only.
-        requirement.initial[account] = maintenance if maintenance > initial else initial
-        requirement.maintenance[account] = maintenance
+        initial = maintenance if maintenance > initial else initial
+        requirement.initial[account] = scale * initial
+        requirement.maintenance[account] = scale * maintenance
         requirement.worst_scenario[account] = -1
 
 

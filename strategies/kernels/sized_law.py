@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backtest.kernels.types import Holdings, KernelInput, Market, Requirement
 
 AT_ENTRY, OWN_SIDE, FIRST_RATE = range(3)
+PARTS = ("net notional at its rate", "cost of closing", "for any position")
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,16 @@ def sized_rate_explain(
     given: KernelInput, market: Market, holdings: Holdings, account: int
 ) -> Explanation:
     """Split an account's requirement into rate, fees and what any position asks."""
-    parts = [
-        {"net notional at its rate": 0.0, "cost of closing": 0.0, "for any position": 0.0}
-        for _ in range(2)
-    ]
+    parts: list[dict[str, float]] = [dict.fromkeys(PARTS, 0.0) for _ in range(2)]
+    scale = float(given.parameters[0])
     for asset, net in enumerate(net_notional_by_asset(market, holdings, account)):
         if net == 0.0:
             continue
-        for margin, charged in enumerate(_charges(given, market, holdings, account, asset, net)):
-            for part, usd in zip(parts[margin], charged, strict=True):
-                parts[margin][part] += usd
+        charges = _charges(given, market, holdings, account, asset, net)
+        charges[0] = max(charges[1], charges[0], key=sum)
+        for told, charged in zip(parts, charges, strict=True):
+            for part, usd in zip(PARTS, charged, strict=True):
+                told[part] += scale * usd
     return Explanation(initial=parts[0], maintenance=parts[1])
 
 
@@ -120,10 +121,11 @@ def sized_rate_reference(
     Parameters
     ----------
     given
-        ``constants``: from `sized_rate_constants`. Nothing is posted.
+        ``parameters``: the scale. ``constants``: from `sized_rate_constants`.
     market, holdings, accounts, requirement
         As for every requirement kernel.
     """
+    scale = float(given.parameters[0])
     for account in accounts:
         initial = maintenance = 0.0
         for asset, net in enumerate(net_notional_by_asset(market, holdings, account)):
@@ -135,8 +137,8 @@ def sized_rate_reference(
             ]
             initial += asked[1] if asked[1] > asked[0] else asked[0]
             maintenance += asked[1]
-        requirement.initial[account] = initial
-        requirement.maintenance[account] = maintenance
+        requirement.initial[account] = scale * initial
+        requirement.maintenance[account] = scale * maintenance
         requirement.worst_scenario[account] = -1
 
 
@@ -148,10 +150,8 @@ def _charges(
     coins = abs(net) / float(market.index[asset])
     open_usd = float(market.protocol[OPEN_NOTIONAL, asset])
     tilt_usd = float(market.protocol[NET_NOTIONAL, asset])
-    if constants[OWN_SIDE] > 0.5:
-        tilt_usd = -tilt_usd if net < 0.0 else tilt_usd
-    else:
-        tilt_usd = abs(tilt_usd)
+    against = net < 0.0 if constants[OWN_SIDE] > 0.5 else tilt_usd < 0.0
+    tilt_usd = -tilt_usd if against else tilt_usd
     interest = _positive(0.5 * (open_usd + tilt_usd))
     notional = abs(net)
     if constants[AT_ENTRY] > 0.5:

@@ -18,7 +18,8 @@ GMX v2              at least 1 %, of ``d * open interest``; of the notional at e
 
 Open interest is that of one side, ``(gross + |net|) / 2`` of what all accounts hold: of the
 larger side, or of the position's own where the venue looks at that. *Options* are passed over.
-Initial margin is at least maintenance, position by position.
+Initial margin is at least maintenance, position by position. Everything is asked for so many
+times as the policy posts.
 """
 
 from __future__ import annotations
@@ -76,10 +77,8 @@ def _positive(x: float) -> float:
 def _open_interest_usd(market: Market, asset: int, net: float, own_side: bool) -> float:
     """Return the open interest of the side that counts."""
     tilt = market.protocol[NET_NOTIONAL, asset]
-    if own_side:
-        tilt = -tilt if net < 0.0 else tilt
-    else:
-        tilt = abs(tilt)
+    against = tilt < 0.0 if not own_side else net < 0.0
+    tilt = -tilt if against else tilt
     return _positive(0.5 * (market.protocol[OPEN_NOTIONAL, asset] + tilt))
 
 
@@ -153,7 +152,7 @@ def sized_rate_kernel(
     requirement: Requirement,
 ) -> None:
     """Fill ``requirement`` as the module describes; see `sized_rate_reference`."""
-    assets, numbers = len(market.index), given.constants
+    assets, numbers, scale = len(market.index), given.constants, given.parameters[0]
     for account in accounts:
         first = np.uint64(holdings.start[account])
         last = first + np.uint64(holdings.count[account])
@@ -173,8 +172,8 @@ def sized_rate_kernel(
                     one, other = _ask_asset(numbers, market, holdings, first, last, asset, net)
                     initial += one
                     maintenance += other
-        requirement.initial[account] = initial
-        requirement.maintenance[account] = maintenance
+        requirement.initial[account] = scale * initial
+        requirement.maintenance[account] = scale * maintenance
         requirement.worst_scenario[account] = -1
 
 

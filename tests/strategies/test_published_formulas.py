@@ -6,18 +6,11 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.special import ndtri
 
 from experiments.vector_adapters import MARGIN, answer
 from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
 from strategies.formulas.derive_portfolio import PortfolioExpiry, discounts
-from strategies.formulas.health import CoinWeights, coin_health
-from strategies.formulas.sized import open_interest_rate
-from strategies.formulas.tail_factors import lognormal_factors
 
 FORWARD = 1500.8332793109938176
 FIRST = {
@@ -235,45 +228,3 @@ def test_the_stretch_of_a_shock_follows_deribits_powers() -> None:
     assert volatility_stretch(7.5 * day, day, 0.3, 0.13) == pytest.approx(4.0**0.3)
     assert volatility_stretch(120 * day, day, 0.3, 0.13) == pytest.approx(0.25**0.13)
     assert volatility_stretch(60.0, day, 0.3, 0.13) == pytest.approx(30.0**0.3)
-
-
-@settings(deadline=None)
-@given(tail=st.floats(1e-6, 0.2), years=st.floats(1e-4, 1.0), volatility=st.floats(0.05, 2.0))
-def test_expected_shortfall_of_a_short_exceeds_that_of_a_long(
-    tail: float, years: float, volatility: float
-) -> None:
-    long, short = lognormal_factors(tail, years, 0.0, volatility)
-    assert 0.0 < long < 1.0
-    assert short > long
-
-
-@pytest.mark.parametrize("drift", [-0.5, 0.0, 0.8])
-def test_risk_factors_are_the_mean_loss_beyond_the_quantile(drift: float) -> None:
-    tail, years, volatility = 0.05, 0.1, 0.9
-    ranks = (np.arange(200_000) + 0.5) / 200_000 * tail
-    worst = ndtri(ranks)
-    level, spread = (drift - volatility**2 / 2) * years, volatility * math.sqrt(years)
-    long, short = lognormal_factors(tail, years, drift, volatility)
-    assert long == pytest.approx(1.0 - np.exp(level + spread * worst).mean(), rel=1e-3)
-    assert short == pytest.approx(np.exp(level - spread * worst).mean() - 1.0, rel=1e-3)
-
-
-@settings(deadline=None)
-@given(quantity=st.floats(-1e6, 1e6), deposits=st.floats(0.0, 1e9))
-def test_health_counts_debts_above_and_coins_below_their_value(
-    quantity: float, deposits: float
-) -> None:
-    weights = CoinWeights(2.0, 0.8, 1.2, deposits, 1e6, deposits, 1e6)
-    assert coin_health(quantity, weights) <= quantity * 2.0
-    if quantity != 0.0:
-        more = weights._replace(deposits=10.0 * deposits + 1e7, borrows=10.0 * deposits + 1e7)
-        assert coin_health(quantity, more) < coin_health(quantity, weights)
-
-
-@given(st.floats(0.01, 1.0), st.floats(0.0, 1e8), st.floats(0.0, 1e8), st.floats(0.0, 1e9))
-def test_open_interest_takes_the_rate_from_its_base_to_one(
-    base: float, lower: float, width: float, interest: float
-) -> None:
-    rate = open_interest_rate(base, lower, lower + width, interest)
-    assert base <= rate <= 1.0
-    assert open_interest_rate(base, lower, lower + width, 2.0 * interest) >= rate
