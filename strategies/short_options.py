@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from backtest.units import MS_PER_YEAR, DurationMs, Fraction
+from backtest.settings import TIME
+from backtest.units import MS_PER_YEAR, Fraction
 from strategies.choice import read_choice
 from strategies.kernels.short_options import short_options, short_options_constants
 from strategies.knobs import Knob, knob
@@ -31,7 +32,9 @@ class UpperBound(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    within: DurationMs = Field(gt=0, description="longest time to expiry")
+    within: Knob = Field(
+        gt=0, description="longest time to expiry", json_schema_extra={"unit": TIME}
+    )
     share: Fraction = Field(ge=0.0, le=1.0, description="of the underlying")
 
 
