@@ -8,7 +8,7 @@ import numpy as np
 
 from strategies.kernels.concentration import concentration
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -19,15 +19,34 @@ class Concentration(AddOn):
 
     name: ClassVar[str] = "concentration"
     requirement = concentration
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "open interest")
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "portfolio"
 
     share_of_open_interest: Knob = knob(
-        "10%", low="0.1%", high="100%", unit="of open interest", doc="free of charge", log=True
+        "10%",
+        low="0.1%",
+        high="100%",
+        unit="of open interest",
+        doc="free of charge",
+        log=True,
+        stress="down",
     )
     charge: Knob = knob(
-        "10%", low=0, high="100%", unit="of notional", doc="rate on what lies beyond the share"
+        "10%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="rate on what lies beyond the share",
+        stress="up",
     )
     least_open_interest: Knob = knob(
-        1e6, low=0, high=1e10, unit="USD", doc="open interest is taken to be at least this much"
+        1e6,
+        low=0,
+        high=1e10,
+        unit="USD",
+        doc="open interest is taken to be at least this much",
+        stress="down",
     )
 
     def signals(self, tape: MarketTape) -> np.ndarray:
