@@ -33,12 +33,13 @@ from backtest.kernels.state import (
     VENUE,
     WORLD,
 )
-from backtest.kernels.types import KERNEL_SLOTS, no_requirement
+from backtest.kernels.types import KERNEL_SLOTS, PROTOCOL_ROWS, no_requirement
 from backtest.requirement import RequirementLayer, RequirementRule
 from backtest.timeline import (
     Timeline,
     build_timeline,
     charged_funding,
+    doubt,
     keeper_costs,
     settlement_prices,
 )
@@ -61,8 +62,10 @@ class TapeArrays(NamedTuple):
     funding: np.ndarray  # (T, A) as the venue charges it
     keeper_cost_usd: np.ndarray  # (T,)
     settlement_usd: np.ndarray  # (I,) index that expired contracts are settled at
+    confidence: np.ndarray  # (T, A) of the oracle, 1 less the half-width of its doubt
     iv: np.ndarray  # (S, V)
     forward_ratio: np.ndarray  # (S, E)
+    carry: np.ndarray  # (S, E) logarithm of the forward over the index
     asset: np.ndarray  # (I,) int32
     kind: np.ndarray  # (I,) int8
     inverse: np.ndarray  # (I,) int8
@@ -157,8 +160,10 @@ def _tape_arrays(tape: MarketTape, venue: VenueRules, settlement_usd: np.ndarray
         funding=charged_funding(tape, venue.funding),
         keeper_cost_usd=keeper_costs(tape, venue.liquidation.keepers),
         settlement_usd=settlement_usd,
+        confidence=1.0 - np.minimum(doubt(tape, venue.oracle.confidence), 1.0),
         iv=tape.iv,
         forward_ratio=tape.forward_ratio,
+        carry=np.log(tape.forward_ratio),
         asset=table.asset,
         kind=table.kind,
         inverse=table.inverse,
@@ -258,6 +263,8 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
     counter[places.CROSSED] = int(orders.scheme.sum())
     counter[[places.LIST_STALE, places.GROSS_STALE, places.MONEY_MOVED]] = 1
     counter[places.WALLETS_MOVED] = 1
+    coins = (book.collateral_currency, orders.transfer_currency, tape.inverse)
+    counter[places.COINS] = int(any(np.any(column > 0) for column in coins))
     moved = rows if venue.feedback_on else 0
     anchored = accounts if venue.trigger_on else 0
     scheduled = KINDS * accounts + 1
@@ -282,6 +289,7 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
         "entry": np.zeros(slots),
         "holders": ints(instruments),
         "gross": np.zeros(instruments),
+        "net": np.zeros(instruments),
         **{name: ints(accounts, places.NEVER) for name in ("call_ts", "deposit_ts")},
         "liquidation_ts": ints(accounts, places.NEVER),
         "deposit_usd": np.zeros(accounts),
@@ -323,25 +331,28 @@ def build_world(prepared: Prepared, book: AccountBook, events: int) -> Block:
             "venue": Block(VENUE, {**venue._asdict(), **prepared.rules._asdict()}),
             "market": Block(MARKET, _market(instruments, assets)),
             "state": Block(STATE, state),
-            "ask": Block(ASK, _ask(prepared.layers, accounts, slots, instruments)),
+            "ask": Block(ASK, _ask(prepared.layers, accounts, slots, instruments, assets)),
             "records": _records(rows, accounts, events),
         },
     )
 
 
 def _market(instruments: int, assets: int) -> dict[str, np.ndarray]:
-    names = ("value_usd", "notional_usd", "forward", "sigma", "years", "delta_usd")
+    names = ("value_usd", "notional_usd", "forward", "sigma", "years", "delta_usd", "rate")
     return {
         "tick": np.zeros(1, np.int64),
         "index": np.zeros(assets),
         "mark": np.zeros(assets),
-        "protocol": np.zeros(1 + assets),
+        "settled": np.zeros(instruments),
+        "confidence": np.ones(instruments),
+        "index_confidence": np.ones(assets),
+        "protocol": np.zeros((PROTOCOL_ROWS, assets)),
         **{name: np.zeros(instruments) for name in names},
     }
 
 
 def _ask(
-    layers: tuple[RequirementLayer, ...], accounts: int, slots: int, instruments: int
+    layers: tuple[RequirementLayer, ...], accounts: int, slots: int, instruments: int, assets: int
 ) -> dict[str, Any]:
     ask: dict[str, Any] = {
         "initial": np.zeros(accounts + 1),
@@ -353,6 +364,8 @@ def _ask(
         "leg_maintenance": np.zeros(slots),
         "leg_worst": np.full(slots, -1, np.int64),
         "legs": np.zeros(slots, np.int64),
+        "no_cash": np.zeros((1 + assets, 0)),
+        "layers": sum(layer.rule is not NO_RULE for layer in layers),
     }
     for k, layer in enumerate(layers):
         columns = layer.rule.scratch_columns(layer.constants)

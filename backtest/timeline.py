@@ -15,7 +15,7 @@ from backtest.kernels.feeds import mark_posts, space_checks
 
 if TYPE_CHECKING:
     from backtest.rules.liquidation import Keepers
-    from backtest.rules.prices import CircuitBreaker, Funding, Oracle
+    from backtest.rules.prices import CircuitBreaker, Confidence, Funding, Oracle
     from backtest.tape import MarketTape
     from backtest.venue import VenueRules
 
@@ -170,6 +170,13 @@ def keeper_costs(tape: MarketTape, keepers: Keepers) -> np.ndarray:
     return _frozen(keepers.cost_usd * (1.0 + keepers.cost_per_move * move))
 
 
+def doubt(tape: MarketTape, confidence: Confidence) -> np.ndarray:
+    """Return the half-width of the oracle's own uncertainty, ``(T, A)`` shares of the price."""
+    spread = confidence.range_share * (tape.high - tape.low) / tape.mark
+    width: np.ndarray = confidence.width + spread
+    return width
+
+
 def _latest(times_ms: np.ndarray, at_ms: np.ndarray) -> np.ndarray:
     """Find the last of some ascending times at or before each instant; -1 for none."""
     after: np.ndarray = np.searchsorted(times_ms, at_ms, side="right")
@@ -199,8 +206,7 @@ def _reliable(
         reliable &= at_ms[:, None] - tape.ts[seen_row] <= oracle.stale_after
     confidence = oracle.confidence
     if confidence.limit is not None:
-        spread = confidence.range_share * (tape.high - tape.low) / tape.mark
-        wide = confidence.width + spread > confidence.limit
+        wide = doubt(tape, confidence) > confidence.limit
         reliable &= ~np.take_along_axis(wide, np.maximum(seen_row, 0), axis=0)
     return reliable
 

@@ -85,6 +85,7 @@ class VenueNumbers(NamedTuple):
     maker_fee: float
     option_fee_cap: float
     haircuts_on: float
+    settlement_average_ms: float
 
 
 class VenueRules(Rules):
@@ -174,6 +175,7 @@ class VenueRules(Rules):
             "maker_fee": fees.maker,
             "option_fee_cap": _limit(fees.option_cap),
             "haircuts_on": bool(self.collateral),
+            "settlement_average_ms": self.settlement.average,
         }
         return VenueNumbers(**{name: float(value) for name, value in values.items()})
 

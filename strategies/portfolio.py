@@ -20,7 +20,7 @@ from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.types import (
     DEBTS,
     DEPOSITS,
-    FUND,
+    FUND_USD,
     NET_NOTIONAL,
     OPEN_NOTIONAL,
     Holdings,
@@ -221,7 +221,7 @@ def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
     market.tick[0] = 0
     market.index[:], market.mark[:], market.forward[:] = index, mark, forward
     market.index_confidence[:] = [state.confidence for state in states]
-    market.protocol[FUND] = portfolio.fund_usd
+    market.protocol[FUND_USD] = portfolio.fund_usd
     for row, name in (
         (OPEN_NOTIONAL, "open_interest_usd"),
         (NET_NOTIONAL, "net_open_usd"),

@@ -13,6 +13,7 @@ from backtest.kernels.positions import add_contracts
 from backtest.kernels.pricing import price_held_now, price_held_seen
 from backtest.kernels.records import FUNDING_PAID, IN_FUNDING, IN_TRADING, IN_TRANSFERS
 from backtest.kernels.state import (
+    COINS,
     FUND,
     FUNDED,
     GROSS_STALE,
@@ -27,7 +28,7 @@ from backtest.kernels.state import (
     SHIFT,
     TRANSIENT,
 )
-from backtest.kernels.types import PROTOCOL_FUND_USD, PROTOCOL_OPEN_NOTIONAL_USD
+from backtest.kernels.types import DEBTS, DEPOSITS, FUND_USD, NET_NOTIONAL, OPEN_NOTIONAL
 from backtest.kernels.valuation import (
     equity_now,
     rate_now,
@@ -64,16 +65,18 @@ def add_up_contracts(world: Any) -> None:
     state, kind = world.state, world.tape.kind
     if state.counter[GROSS_STALE] == 0:
         return
-    gross, start, count = state.gross, state.start, state.count
+    gross, net, start, count = state.gross, state.net, state.start, state.count
     instrument, quantity = state.instrument, state.quantity
     funded, payer = state.funded, state.funded_account
     gross[:] = 0.0
+    net[:] = 0.0
     listed = 0
     for account in range(start.shape[0] - 1):
         first = start[account]
         for slot in range(first, first + count[account]):
             i = instrument[slot]
             gross[i] += abs(quantity[slot])
+            net[i] += quantity[slot]
             if kind[i] == PERPETUAL:
                 funded[listed] = slot
                 payer[listed] = account
@@ -227,15 +230,27 @@ def see_shift(world: Any) -> None:
 
 @compiled()
 def _update_protocol(world: Any) -> None:
-    """Show the policy the venue's own health: its fund and the open notional per asset."""
-    state, asset = world.state, world.tape.asset
+    """Show the policy the venue's own state: fund, open and net notional, coins held and owed."""
+    state, tape, market = world.state, world.tape, world.market
     add_up_contracts(world)
-    gross = state.gross
-    protocol, notional_usd = world.market.protocol, world.market.notional_usd
-    protocol[:] = 0.0
-    protocol[PROTOCOL_FUND_USD] = state.purse[FUND]
+    gross, net, notional_usd = state.gross, state.net, market.notional_usd
+    protocol, cash = market.protocol, state.cash
+    protocol[:, :] = 0.0
     for i in range(gross.shape[0]):
-        protocol[PROTOCOL_OPEN_NOTIONAL_USD + asset[i]] += gross[i] * notional_usd[i]
+        a = tape.asset[i]
+        protocol[OPEN_NOTIONAL, a] += gross[i] * notional_usd[i]
+        if tape.kind[i] != OPTION:
+            protocol[NET_NOTIONAL, a] += net[i] * notional_usd[i]
+    for a in range(protocol.shape[1]):
+        protocol[FUND_USD, a] = state.purse[FUND]
+        if state.counter[COINS] == 1:
+            held = 0.0
+            owed = 0.0
+            for account in range(cash.shape[1] - 1):
+                held += max(cash[1 + a, account], 0.0)
+                owed += max(-cash[1 + a, account], 0.0)
+            protocol[DEPOSITS, a] = held * market.index[a]
+            protocol[DEBTS, a] = owed * market.index[a]
 
 
 @compiled()

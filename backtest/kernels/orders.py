@@ -128,26 +128,31 @@ def money_to_post(
                 state.cash[currency, trial] -= quantity * state.unit[i]
                 add_contracts(state, trial, i, quantity, state.unit[i], False)
     require_one(world, kernels, trial)
-    initial = max(world.ask.initial[trial], initial)
+    asked = max(world.ask.initial[trial], initial)
     equity = margin_equity(world, trial) - fee
     if book.recorded == 1:
         return 0.0 if equity > 0.0 else -1.0
-    currency = book.collateral_currency[account]
+    currency, buffer = book.collateral_currency[account], book.buffer[account]
     rate = rate_seen(world.market, currency)
     there = state.wallet[book.owner[account]] * rate
-    missing = book.buffer[account] * initial - equity
+    missing = buffer * asked - equity
     post = min(max(missing, 0.0), there)
-    if world.venue.haircuts_on == 0.0 or currency == 0 or post == 0.0:
-        return post if post >= initial - equity else -1.0
-    # Coins count for less than they are worth, so more of them are posted.
+    if currency == 0 or post == 0.0:
+        return post if post >= asked - equity else -1.0
+    # Coins may count for less than they are worth, or be charged for, so more of them are posted.
     state.cash[currency, trial] += post / rate
-    counted = margin_equity(world, trial) - fee - equity
-    if 0.0 < counted < missing:
-        more = min(post * missing / counted, there)
+    require_one(world, kernels, trial)
+    asked = max(world.ask.initial[trial], initial)
+    counted = margin_equity(world, trial) - fee
+    gained = missing - (buffer * asked - counted)
+    if 0.0 < gained < missing:
+        more = min(post * missing / gained, there)
         state.cash[currency, trial] += (more - post) / rate
         post = more
-        counted = margin_equity(world, trial) - fee - equity
-    return post if counted >= (initial - equity) * ENOUGH else -1.0
+        require_one(world, kernels, trial)
+        asked = max(world.ask.initial[trial], initial)
+        counted = margin_equity(world, trial) - fee
+    return post if counted - equity >= (asked - equity) * ENOUGH else -1.0
 
 
 @compiled()

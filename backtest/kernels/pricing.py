@@ -28,6 +28,7 @@ from backtest.kernels.valuation import (
     forward_of,
     price_now,
     price_seen,
+    see_terms,
     years_to_expiry,
 )
 
@@ -147,4 +148,5 @@ def price_held_seen(world: Any) -> None:
         market.forward[i] = state.quotes[FORWARD, n]
         market.sigma[i] = state.quotes[SIGMA, n]
         market.years[i] = state.quotes[YEARS, n]
+        see_terms(world, i, tape.asset[i], state.quotes[YEARS, n], snapshot, now_ms)
         state.seen_priced[i] = tick

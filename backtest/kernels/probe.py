@@ -49,7 +49,7 @@ def probe_instants(
         see(world, instant)
         if state.counter[KNOWN] == 0:
             continue
-        market.protocol[:] = 0.0
+        market.protocol[:, :] = 0.0
         for probe in range(probes):
             i = state.instrument[probe]
             price_seen(world, i)

@@ -22,7 +22,7 @@ from backtest.kernels.types import (
     Market,
     Requirement,
 )
-from backtest.kernels.valuation import price_seen
+from backtest.kernels.valuation import price_seen, rate_seen, settlement_currency
 
 
 @compiled(forceinline=True)
@@ -44,6 +44,11 @@ def seen_market(world: Any) -> Market:
         market.forward,
         market.sigma,
         market.years,
+        market.delta_usd,
+        market.rate,
+        market.settled,
+        market.confidence,
+        market.index_confidence,
         market.protocol,
     )
 
@@ -54,14 +59,24 @@ def run_kernels(
 ) -> None:
     """Ask base and add-ons, in order, for the margin of some rows of ``holdings``."""
     ask, market = world.ask, seen_market(world)
+    layers = ask.layers
     given = KernelInput(ask.parameters0, ask.constants0, ask.scratch0, ask.scratch_tick0)
     kernels[0](given, market, holdings, who, requirement)
-    given = KernelInput(ask.parameters1, ask.constants1, ask.scratch1, ask.scratch_tick1)
-    kernels[1](given, market, holdings, who, requirement)
-    given = KernelInput(ask.parameters2, ask.constants2, ask.scratch2, ask.scratch_tick2)
-    kernels[2](given, market, holdings, who, requirement)
-    given = KernelInput(ask.parameters3, ask.constants3, ask.scratch3, ask.scratch_tick3)
-    kernels[3](given, market, holdings, who, requirement)
+    if layers > 1:
+        given = KernelInput(ask.parameters1, ask.constants1, ask.scratch1, ask.scratch_tick1)
+        kernels[1](given, market, holdings, who, requirement)
+    if layers > 2:
+        given = KernelInput(ask.parameters2, ask.constants2, ask.scratch2, ask.scratch_tick2)
+        kernels[2](given, market, holdings, who, requirement)
+    if layers > 3:
+        given = KernelInput(ask.parameters3, ask.constants3, ask.scratch3, ask.scratch_tick3)
+        kernels[3](given, market, holdings, who, requirement)
+    if layers > 4:
+        given = KernelInput(ask.parameters4, ask.constants4, ask.scratch4, ask.scratch_tick4)
+        kernels[4](given, market, holdings, who, requirement)
+    if layers > 5:
+        given = KernelInput(ask.parameters5, ask.constants5, ask.scratch5, ask.scratch_tick5)
+        kernels[5](given, market, holdings, who, requirement)
 
 
 @compiled()
@@ -76,7 +91,9 @@ def _sum_legs(world: Any, kernels: Any, who: Any, count: int) -> None:
             for slot in range(start[account], start[account] + held[account]):
                 ask.legs[legs] = slot
                 legs += 1
-    holdings = Holdings(ask.leg_start, ask.leg_count, state.instrument, state.quantity)
+    holdings = Holdings(
+        ask.leg_start, ask.leg_count, state.instrument, state.quantity, state.entry, ask.no_cash
+    )
     asked = Requirement(ask.leg_initial, ask.leg_maintenance, ask.leg_worst)
     run_kernels(world, kernels, holdings, ask.legs[:legs], asked)
     for k in range(count):
@@ -96,7 +113,9 @@ def _sum_legs(world: Any, kernels: Any, who: Any, count: int) -> None:
 def require(world: Any, kernels: Any, who: Any, count: int) -> None:
     """Fill ``ask.initial`` and ``ask.maintenance`` of the accounts ``who[:count]``."""
     state, ask = world.state, world.ask
-    holdings = Holdings(state.start, state.count, state.instrument, state.quantity)
+    holdings = Holdings(
+        state.start, state.count, state.instrument, state.quantity, state.entry, state.cash
+    )
     asked = Requirement(ask.initial, ask.maintenance, ask.worst_scenario)
     run_kernels(world, kernels, holdings, who[:count], asked)
     if state.counter[CROSSED] > 0:
@@ -140,13 +159,16 @@ def closing_quantity(state: Any, account: int, instrument: int, quantity: float)
 
 
 @compiled()
-def _add_order(world: Any, trial: int, order: int) -> None:
+def _add_order(world: Any, trial: int, order: int, unit: float) -> None:
+    """Fill an order on the spare account at a unit value in its settlement currency."""
     state, book = world.state, world.book
     i, quantity = book.order_instrument[order], book.order_quantity[order]
     if book.order_kind[order] == CLOSE:
         quantity = closing_quantity(state, trial, i, quantity)
     if quantity != 0.0:
-        add_contracts(state, trial, i, quantity, 0.0, False)
+        currency = settlement_currency(world.tape, i)
+        state.cash[currency, trial] -= quantity * unit
+        add_contracts(state, trial, i, quantity, unit, False)
 
 
 @compiled()
@@ -157,14 +179,16 @@ def _initial_with_orders(
     state, book = world.state, world.book
     trial = copy_to_spare(world, account)
     for order in range(first, last):
-        _add_order(world, trial, order)
+        _add_order(world, trial, order, state.unit[book.order_instrument[order]])
     for k in range(book.resting_start[account], book.resting_start[account + 1]):
         order = book.resting_order[k]
         i = book.order_instrument[order]
         alive = state.live[order] == 1 and world.tape.expiry_ms[i] > state.counter[CLOCK]
         if alive and book.order_quantity[order] * side > 0.0:
             price_seen(world, i)
-            _add_order(world, trial, order)
+            currency = settlement_currency(world.tape, i)
+            unit = world.market.value_usd[i] / rate_seen(world.market, currency)
+            _add_order(world, trial, order, unit)
     require_one(world, kernels, trial)
     return world.ask.initial[trial]
 

@@ -60,8 +60,9 @@ ASSET_ROWS = 14
     MONEY_MOVED,  # 1 when money may have moved since it was counted
     WALLETS_MOVED,  # 1 when wallets may have moved since they were counted
     SAME_VIEW,  # 1 when the venue sees the market as it is
-) = range(24)
-COUNTERS = 24
+    COINS,  # 1 when accounts may hold or owe coins
+) = range(25)
+COUNTERS = 25
 # Places in `state.level`.
 HEALTH, CLIENT_FUNDS, OWED_SO_FAR = range(3)
 LEVELS = 3
@@ -94,8 +95,9 @@ TAPE = BlockType(
     "Tape",
     _fields(
         "ts:I1 snapshot:I1 index:F2 mark:F2 depth_usd:F2 funding:F2 keeper_cost_usd:F1 "
-        "settlement_usd:F1 iv:F2 forward_ratio:F2 asset:W1 kind:B1 inverse:B1 contract_size:F1 "
-        "strike:F1 is_call:B1 listed_ms:I1 expiry_ms:I1 iv_column:W1 expiry_column:W1"
+        "settlement_usd:F1 confidence:F2 iv:F2 forward_ratio:F2 carry:F2 asset:W1 kind:B1 "
+        "inverse:B1 contract_size:F1 strike:F1 is_call:B1 listed_ms:I1 expiry_ms:I1 "
+        "iv_column:W1 expiry_column:W1"
     ),
 )
 """The market, ``T`` rows, ``A`` assets, ``I`` instruments; see `backtest.arrays`."""
@@ -132,7 +134,7 @@ MARKET = BlockType(
     "Market",
     _fields(
         "tick:i1 index:f1 mark:f1 value_usd:f1 notional_usd:f1 forward:f1 sigma:f1 years:f1 "
-        "delta_usd:f1 protocol:f1"
+        "delta_usd:f1 rate:f1 settled:f1 confidence:f1 index_confidence:f1 protocol:f2"
     ),
 )
 """What the venue sees; the requirement kernels get it as `backtest.kernels.types.Market`."""
@@ -143,7 +145,7 @@ STATE = BlockType(
         "scheme:i1 cash:f2 wallet:f1 wallet_currency:I1 outside:f1 flow:f1 opening:f1 purse:f1 "
         "counted:f2 "
         # Positions in slots: account a holds start[a] .. start[a] + count[a].
-        "start:i1 count:i1 instrument:i1 quantity:f1 entry:f1 holders:i1 gross:f1 "
+        "start:i1 count:i1 instrument:i1 quantity:f1 entry:f1 holders:i1 gross:f1 net:f1 "
         # Slots that pay funding, and whose they are.
         "funded:i1 funded_account:i1 "
         # Calls, payments and liquidations in progress; NEVER where there is none.
@@ -167,7 +169,7 @@ ASK = BlockType(
     {
         **_fields(
             "initial:f1 maintenance:f1 worst_scenario:i1 leg_start:i1 leg_count:i1 "
-            "leg_initial:f1 leg_maintenance:f1 leg_worst:i1 legs:i1"
+            "leg_initial:f1 leg_maintenance:f1 leg_worst:i1 legs:i1 no_cash:f2 layers:i0"
         ),
         **{
             f"{name}{slot}": kind

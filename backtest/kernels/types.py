@@ -30,7 +30,7 @@ KERNEL_SLOTS = 6
 
 # Rows of ``protocol``, the venue's own state, one column per asset; US dollars.
 (
-    FUND,  # the insurance fund, the same in every column
+    FUND_USD,  # the insurance fund, the same in every column
     OPEN_NOTIONAL,  # gross notional of all accounts' positions
     NET_NOTIONAL,  # longs less shorts, perpetuals and futures only
     DEPOSITS,  # coins that accounts hold

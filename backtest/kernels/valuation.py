@@ -124,6 +124,22 @@ def years_to_expiry(tape: Any, instrument: int, now_ms: int) -> float:
     return max(float(tape.expiry_ms[instrument] - now_ms), 0.0) / _MS_PER_YEAR
 
 
+@compiled(forceinline=True)
+def see_terms(world: Any, i: int, a: int, years: float, snapshot: int, now_ms: int) -> None:
+    """Set carry, fixed share of the settlement and the oracle's confidence of one instrument.
+
+    Only a contract that expires has the first two; a perpetual's stay at zero.
+    """
+    tape, market = world.tape, world.market
+    market.confidence[i] = market.index_confidence[a]
+    if tape.kind[i] != PERPETUAL:
+        carry = tape.carry[snapshot, tape.expiry_column[i]] if snapshot >= 0 else 0.0
+        market.rate[i] = carry / years if years > 0.0 else 0.0
+        average = world.venue.settlement_average_ms
+        left = max(float(tape.expiry_ms[i] - now_ms), 0.0)
+        market.settled[i] = 1.0 - left / average if left < average else 0.0
+
+
 @compiled()
 def price_now(world: Any, i: int) -> None:
     """Set the true values of one instrument, once per set of true prices."""
@@ -174,6 +190,7 @@ def price_seen(world: Any, i: int) -> None:
     market.forward[i] = forward
     market.sigma[i] = sigma
     market.years[i] = years
+    see_terms(world, i, a, years, snapshot, now)
     state.seen_priced[i] = tick
 
 
@@ -190,6 +207,7 @@ def see_prices(world: Any, instant: int) -> None:
             mark = mark * (1.0 + assets[SEEN_SHIFT, a])
         market.index[a] = index
         market.mark[a] = mark
+        market.index_confidence[a] = tape.confidence[row, a]
     world.state.counter[TICK] += 1
     market.tick[0] = world.state.counter[TICK]
 

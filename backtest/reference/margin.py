@@ -9,7 +9,7 @@ from backtest.book import CLOSE
 from backtest.venue import UNLIMITED
 
 if TYPE_CHECKING:
-    from backtest.reference.accounts import Account, Position
+    from backtest.reference.accounts import Account
     from backtest.reference.world import World
 
 
@@ -80,33 +80,30 @@ def delta_by_asset(world: World, account: Account) -> list[float]:
 
 def require(world: World, accounts: list[Account]) -> list[tuple[float, float]]:
     """Return initial margin, open orders included, and maintenance margin of each account."""
-    asked = require_positions(
-        world, [account.positions for account in accounts], [a.legs_alone for a in accounts]
-    )
     return [
         (max(initial, *with_orders), maintenance)
         if (with_orders := initial_with_orders(world, account))
         else (initial, maintenance)
-        for account, (initial, maintenance) in zip(accounts, asked, strict=True)
+        for account, (initial, maintenance) in zip(
+            accounts, require_as_held(world, accounts), strict=True
+        )
     ]
 
 
-def require_positions(
-    world: World, portfolios: list[list[Position]], alone: list[bool]
-) -> list[tuple[float, float]]:
+def require_as_held(world: World, accounts: list[Account]) -> list[tuple[float, float]]:
     """Ask the policy: a portfolio as a whole, or each of its legs as an account of its own."""
-    asked = []
-    for portfolio, legs_alone in zip(portfolios, alone, strict=True):
-        asked += [[p] for p in portfolio] if legs_alone else [portfolio]
-    answers = iter(world.desk.require(asked, world.seen))
+    whole = [account for account in accounts if not account.legs_alone]
+    answers = iter(
+        world.desk.require([a.positions for a in whole], [a.cash for a in whole], world.seen)
+    )
     totals = []
-    for portfolio, legs_alone in zip(portfolios, alone, strict=True):
-        if not legs_alone:
+    for account in accounts:
+        if not account.legs_alone:
             totals.append(next(answers))
             continue
         initial = maintenance = 0.0
-        for _ in portfolio:
-            leg_initial, leg_maintenance = next(answers)
+        legs = [[p] for p in account.positions]
+        for leg_initial, leg_maintenance in world.desk.require(legs, None, world.seen):
             initial += leg_initial
             maintenance += leg_maintenance
         totals.append((initial, maintenance))
@@ -121,18 +118,20 @@ def initial_with_orders(world: World, account: Account) -> list[float]:
         for k in account.resting
         if world.live[k] and expiry_ms[book.order_instrument[k]] > world.clock
     ]
-    portfolios = []
+    outcomes = []
     for buys in (True, False):
         side = [k for k in live if (book.order_quantity[k] > 0.0) == buys]
         if side:
             filled = account.copy()
             for k in side:
-                quantity = wanted_quantity(world, filled, k)
+                i, quantity = int(book.order_instrument[k]), wanted_quantity(world, filled, k)
                 if quantity:
-                    filled.trade(int(book.order_instrument[k]), quantity, 0.0)
-            portfolios.append(filled.positions)
-    asked = require_positions(world, portfolios, [account.legs_alone] * len(portfolios))
-    return [initial for initial, _ in asked]
+                    currency = world.settles_in(i)
+                    unit = world.seen(i).value_usd / world.seen_rate(currency)
+                    filled.cash[currency] -= quantity * unit
+                    filled.trade(i, quantity, unit)
+            outcomes.append(filled)
+    return [initial for initial, _ in require_as_held(world, outcomes)]
 
 
 def wanted_quantity(world: World, account: Account, order: int) -> float:

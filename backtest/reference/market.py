@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backtest.instruments import PERPETUAL
-from backtest.kernels.types import PROTOCOL_FUND_USD, PROTOCOL_OPEN_NOTIONAL_USD
+from backtest.instruments import OPTION, PERPETUAL
+from backtest.kernels.types import DEBTS, DEPOSITS, FUND_USD, NET_NOTIONAL, OPEN_NOTIONAL
 from backtest.reference.money import end_flat_account, exchange
 from backtest.reference.quotes import price_move, settlement_unit
 from backtest.reference.schedule import RECHECK
@@ -140,18 +140,31 @@ def see_shift(world: World) -> None:
 
 
 def update_protocol(world: World) -> None:
-    """Show the policy the venue's own health: its fund and the open notional per asset."""
-    gross = dict.fromkeys(range(len(world.tape.asset)), 0.0)
+    """Show the policy the venue's own state: fund, open and net notional, coins held and owed."""
+    tape = world.tape
+    gross = dict.fromkeys(range(len(tape.asset)), 0.0)
+    net = dict(gross)
     for account in world.accounts:
         for p in account.positions:
             gross[p.instrument] += abs(p.quantity)
+            net[p.instrument] += p.quantity
     world.open_contracts = {i: contracts for i, contracts in gross.items() if contracts}
     protocol = world.desk.market.protocol
     protocol[:] = 0.0
-    protocol[PROTOCOL_FUND_USD] = world.fund
     for i, contracts in world.open_contracts.items():
-        place = PROTOCOL_OPEN_NOTIONAL_USD + world.tape.asset[i]
-        protocol[place] += contracts * world.seen(i).notional_usd
+        a, notional_usd = tape.asset[i], world.seen(i).notional_usd
+        protocol[OPEN_NOTIONAL, a] += contracts * notional_usd
+        if tape.kind[i] != OPTION:
+            protocol[NET_NOTIONAL, a] += net[i] * notional_usd
+    for a in range(world.assets):
+        coins = [account.cash[1 + a] for account in world.accounts]
+        held, owed = 0.0, 0.0
+        for balance in coins:
+            held += max(balance, 0.0)
+            owed += max(-balance, 0.0)
+        protocol[FUND_USD, a] = world.fund
+        protocol[DEPOSITS, a] = held * world.seen_index[a]
+        protocol[DEBTS, a] = owed * world.seen_index[a]
 
 
 def arrive_transfers(world: World) -> None:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from backtest.book import CLOSE
 from backtest.instruments import OPTION
 from backtest.kernels.state import FILL, TRADE
-from backtest.reference.margin import margin_equity, require, wanted_quantity
+from backtest.reference.margin import (
+    initial_with_orders,
+    margin_equity,
+    require,
+    require_as_held,
+    wanted_quantity,
+)
 from backtest.reference.money import charge, deposit, end_flat_account, exchange, fund_income
 from backtest.venue import UNLIMITED
 
@@ -110,7 +116,7 @@ def trade(world: World, orders: list[int]) -> None:
         if quantity:
             trial.cash[world.settles_in(i)] -= quantity * world.now(i).unit
             fee += fee_usd(world, i, quantity, world.venue.taker_fee)
-            trial.trade(i, quantity, 0.0)
+            trial.trade(i, quantity, world.now(i).unit)
     post = 0.0
     if not reduces:
         missing = fund(world, trial, fee)
@@ -125,26 +131,33 @@ def fund(world: World, trial: Account, fee: float) -> float | None:
     """Return what the owner posts for a portfolio; nothing if that is not enough for it.
 
     In a recorded book the collateral is as observed, and only an account that has nothing left
-    is refused. Coins count for less than they are worth, so more of them are posted.
+    is refused. Coins may count for less than they are worth, or be charged for, so more of them
+    are posted.
     """
     initial, _ = require(world, [trial])[0]
     equity = margin_equity(world, trial) - fee
     if world.recorded:
         return 0.0 if equity > 0.0 else None
-    rate = world.seen_rate(trial.currency)
+    rate, buffer = world.seen_rate(trial.currency), float(world.book.buffer[trial.number])
     wallet_usd = world.wallets[trial.owner] * rate
-    missing = float(world.book.buffer[trial.number]) * initial - equity
-    needed = initial - equity
-    post = counted = min(max(missing, 0.0), wallet_usd)
-    if world.venue.haircuts_on and trial.currency and post:
-        trial.cash[trial.currency] += post / rate
-        counted = margin_equity(world, trial) - fee - equity
-        if 0.0 < counted < missing:
-            more = min(post * missing / counted, wallet_usd)
-            trial.cash[trial.currency] += (more - post) / rate
-            post, counted = more, margin_equity(world, trial) - fee - equity
-        needed *= ENOUGH
-    return post if counted >= needed else None
+    missing = buffer * initial - equity
+    post = min(max(missing, 0.0), wallet_usd)
+    if not trial.currency or not post:
+        return post if post >= initial - equity else None
+    orders = initial_with_orders(world, trial)
+
+    def look(more_usd: float) -> tuple[float, float]:
+        trial.cash[trial.currency] += more_usd / rate
+        ((asked, _),) = require_as_held(world, [trial])
+        return max(asked, *orders, 0.0), margin_equity(world, trial) - fee
+
+    asked, counted = look(post)
+    gained = missing - (buffer * asked - counted)
+    if 0.0 < gained < missing:
+        more = min(post * missing / gained, wallet_usd)
+        asked, counted = look(more - post)
+        post = more
+    return post if counted - equity >= (asked - equity) * ENOUGH else None
 
 
 def execute(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest.kernels.types import PROTOCOL_ROWS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,10 +27,13 @@ class _MarketSeen:
         instruments, assets = len(tape.asset), tape.index.shape[1]
         self.tick = np.zeros(1, np.int64)
         self.index, self.mark = np.zeros(assets), np.zeros(assets)
-        self.protocol = np.zeros(1 + assets)
+        self.protocol = np.zeros((PROTOCOL_ROWS, assets))
+        self.index_confidence = np.ones(assets)
         self.value_usd, self.notional_usd = np.zeros(instruments), np.zeros(instruments)
         self.forward, self.sigma = np.zeros(instruments), np.zeros(instruments)
-        self.years = np.zeros(instruments)
+        self.years, self.delta_usd = np.zeros(instruments), np.zeros(instruments)
+        self.rate, self.settled = np.zeros(instruments), np.zeros(instruments)
+        self.confidence = np.ones(instruments)
 
 
 @dataclass
@@ -49,6 +54,8 @@ class _Portfolios:
     count: np.ndarray
     instrument: np.ndarray
     quantity: np.ndarray
+    entry: np.ndarray
+    cash: np.ndarray
 
 
 @dataclass
@@ -82,15 +89,22 @@ class PolicyDesk:
         for layer, given in zip(self.layers, self.given, strict=True):
             given.parameters[:] = layer.parameters[row]
 
-    def show_prices(self, index: list[float], mark: list[float]) -> None:
+    def show_prices(self, index: list[float], mark: list[float], confidence: list[float]) -> None:
         """Show prices per asset; whatever a rule kept of the old ones is void."""
         self.market.tick[0] += 1
         self.market.index[:], self.market.mark[:] = index, mark
+        self.market.index_confidence[:] = confidence
 
     def require(
-        self, portfolios: list[list[Position]], seen: Callable[[int], Quote]
+        self,
+        portfolios: list[list[Position]],
+        cash: list[list[float]] | None,
+        seen: Callable[[int], Quote],
     ) -> list[tuple[float, float]]:
-        """Ask for initial and maintenance margin of each portfolio, in US dollars."""
+        """Ask for initial and maintenance margin of each portfolio, in US dollars.
+
+        Legs that are margined one by one share their account's cash, so none of them has any.
+        """
         legs = [p for portfolio in portfolios for p in portfolio]
         for i in {p.instrument for p in legs}:
             known = seen(i)
@@ -99,12 +113,18 @@ class PolicyDesk:
             self.market.forward[i] = known.forward
             self.market.sigma[i] = known.sigma
             self.market.years[i] = known.years
+            self.market.delta_usd[i] = known.delta_usd
+            self.market.rate[i] = known.rate
+            self.market.settled[i] = known.settled
+            self.market.confidence[i] = self.market.index_confidence[self.market.asset[i]]
         counts = [len(portfolio) for portfolio in portfolios]
         holdings = _Portfolios(
             np.cumsum([0, *counts])[: len(counts)].astype(np.int64),
             np.array(counts, np.int64),
             np.array([p.instrument for p in legs], np.int64),
             np.array([p.quantity for p in legs]),
+            np.array([p.entry_unit for p in legs]),
+            np.array(cash or np.empty((0, 1 + len(self.market.index)))).T,
         )
         rows = len(portfolios)
         asked = _Asked(np.zeros(rows), np.zeros(rows), np.full(rows, -1, np.int64))

@@ -28,6 +28,8 @@ class Quote:
     forward: float
     sigma: float
     years: float
+    rate: float
+    settled: float
 
 
 def quote(
@@ -37,7 +39,7 @@ def quote(
     mark: float,
     snapshot: int,
     now_ms: int,
-    delta_floor: float,
+    venue: VenueNumbers,
 ) -> Quote | None:
     """Value one contract; nothing if it is an option whose volatility was never quoted."""
     kind, size = tape.kind[i], float(tape.contract_size[i])
@@ -63,8 +65,15 @@ def quote(
         delta = black76_delta_reference(*terms) * notional
         unit = size * price / forward if tape.inverse[i] else size * price
         value = unit * index if tape.inverse[i] else unit
-    exposure = max(abs(delta), delta_floor * notional)
-    return Quote(unit, value, notional, delta, exposure, forward, sigma, years)
+    exposure = max(abs(delta), venue.option_delta_floor * notional)
+    rate = settled = 0.0
+    if kind != PERPETUAL:
+        if snapshot >= 0 and years > 0.0:
+            rate = float(tape.carry[snapshot, tape.expiry_column[i]]) / years
+        left = max(float(tape.expiry_ms[i] - now_ms), 0.0)
+        average = venue.settlement_average_ms
+        settled = 1.0 - left / average if left < average else 0.0
+    return Quote(unit, value, notional, delta, exposure, forward, sigma, years, rate, settled)
 
 
 def settlement_unit(tape: TapeArrays, i: int) -> float:

@@ -65,6 +65,7 @@ class World:
         self.seen_shift = [0.0] * self.assets
         self.seen_index = [0.0] * self.assets
         self.seen_mark = [0.0] * self.assets
+        self.seen_confidence = [1.0] * self.assets
         self.seen_at = self.clock
         self.coins_held_usd = [0.0] * self.assets
         self.open_contracts: dict[int, float] = {}
@@ -162,7 +163,8 @@ class World:
                     float(self.tape.index[row, a]), self.seen_shift[a]
                 )
                 self.seen_mark[a] = self.shifted(float(self.tape.mark[row, a]), self.seen_shift[a])
-        self.desk.show_prices(self.seen_index, self.seen_mark)
+                self.seen_confidence[a] = float(self.tape.confidence[row, a])
+        self.desk.show_prices(self.seen_index, self.seen_mark, self.seen_confidence)
 
     def try_now(self, i: int) -> Quote | None:
         """Return the market's own quote, if it can be quoted."""
@@ -175,7 +177,7 @@ class World:
                 self.mark[a],
                 int(self.tape.snapshot[self.row]),
                 int(self.tape.ts[self.row]),
-                self.venue.option_delta_floor,
+                self.venue,
             )
         return self._now[i]
 
@@ -190,7 +192,7 @@ class World:
                 self.seen_mark[a],
                 int(self.timeline.seen_snapshot[self.instant]),
                 self.seen_at,
-                self.venue.option_delta_floor,
+                self.venue,
             )
         return self._seen[i]
 

@@ -11,7 +11,7 @@ from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.types import (
     DEBTS,
     DEPOSITS,
-    FUND,
+    FUND_USD,
     NET_NOTIONAL,
     OPEN_NOTIONAL,
     Holdings,
@@ -123,7 +123,7 @@ def _draw_venue(market: Market, draws: np.random.Generator) -> None:
     assets = len(market.index)
     market.confidence[:] = draws.uniform(0.3, 1.0, len(market.kind))
     market.index_confidence[:] = draws.uniform(0.3, 1.0, assets)
-    market.protocol[FUND] = 1e6
+    market.protocol[FUND_USD] = 1e6
     market.protocol[OPEN_NOTIONAL] = draws.uniform(1e5, 1e8, assets)
     market.protocol[NET_NOTIONAL] = draws.normal(0.0, 1e7, assets)
     market.protocol[DEPOSITS] = draws.uniform(0.0, 1e8, assets)

@@ -9,7 +9,14 @@ import numpy as np
 
 from backtest.book import AccountBook
 from backtest.instruments import OPTION, PERPETUAL
-from backtest.kernels.types import requirement_kernel
+from backtest.kernels.types import (
+    DEBTS,
+    DEPOSITS,
+    FUND_USD,
+    NET_NOTIONAL,
+    OPEN_NOTIONAL,
+    requirement_kernel,
+)
 from backtest.requirement import RequirementLayer, RequirementRule
 from backtest.seeds import stream
 from backtest.tape import MarketTape
@@ -33,6 +40,40 @@ def gross_reference(
 
 
 GROSS = RequirementRule("gross", requirement_kernel(gross_reference), gross_reference)
+
+
+def curious_reference(
+    given: Any, market: Any, holdings: Any, accounts: np.ndarray, requirement: Any
+) -> None:
+    """Add a charge that moves with everything a policy is shown and the simple rules ignore."""
+    assets = market.index.shape[0]
+    for k in range(accounts.shape[0]):
+        account = accounts[k]
+        first = holdings.start[account]
+        charge = 0.0
+        for slot in range(first, first + holdings.count[account]):
+            i = holdings.instrument[slot]
+            a = market.asset[i]
+            paid = holdings.entry[slot] * (market.index[a] if market.inverse[i] == 1 else 1.0)
+            gain = holdings.quantity[slot] * (market.value_usd[i] - paid)
+            doubt = 2.0 - market.confidence[i] - market.index_confidence[a]
+            shares = 0.01 * (doubt + market.settled[i] + abs(market.rate[i]))
+            charge += abs(holdings.quantity[slot]) * shares * market.notional_usd[i]
+            charge += 0.001 * abs(holdings.quantity[slot] * market.delta_usd[i])
+            charge += 0.1 * max(gain, 0.0)
+        if holdings.cash.shape[1] > 0:
+            charge += 0.01 * abs(holdings.cash[0, account])
+            for a in range(assets):
+                charge += 0.1 * max(holdings.cash[1 + a, account], 0.0) * market.index[a]
+        for a in range(assets):
+            venue_usd = market.protocol[FUND_USD, a] + market.protocol[OPEN_NOTIONAL, a]
+            venue_usd += abs(market.protocol[NET_NOTIONAL, a]) + market.protocol[DEPOSITS, a]
+            charge += 1e-5 * (venue_usd + market.protocol[DEBTS, a])
+        requirement.initial[account] += given.parameters[0] * charge
+        requirement.maintenance[account] += 0.6 * (given.parameters[0] * charge)
+
+
+CURIOUS = RequirementRule("curious", requirement_kernel(curious_reference), curious_reference)
 
 
 @dataclass(frozen=True)

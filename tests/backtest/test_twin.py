@@ -17,10 +17,17 @@ from backtest.units import MS_PER_DAY
 from strategies.kernels.concentration import concentration
 from strategies.kernels.linear_rate import linear_rate, linear_rate_constants
 from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
-from tests.backtest.cases import GROSS, LayeredPolicy, gross_policy, random_book
+from tests.backtest.cases import CURIOUS, GROSS, LayeredPolicy, gross_policy, random_book
 from tests.backtest.venues import venues
 from tests.tapes import START_MS, make_tape
 
+POLICIES = (
+    "gross",
+    "everything a policy is shown",
+    "linear_rate",
+    "linear_rate with an add-on",
+    "scenario_grid",
+)
 EXAMPLES = int(os.environ.get("REMARGIN_TWIN_EXAMPLES", "2000"))
 
 SCENARIOS = [
@@ -48,6 +55,8 @@ tapes = st.builds(
 def _policy(name: str, rate: float, assets: int) -> LayeredPolicy:
     if name == "gross":
         return gross_policy(rate)
+    if name == "everything a policy is shown":
+        return LayeredPolicy(((GROSS, (rate,), ()), (CURIOUS, (1.0,), ())))
     linear = (linear_rate, (rate,) * assets, tuple(linear_rate_constants(0.6)))
     if name == "linear_rate":
         return LayeredPolicy((linear,))
@@ -83,7 +92,7 @@ def markets(draw):
 @given(
     tape=markets(),
     venue=venues,
-    policy=st.sampled_from(["gross", "linear_rate", "linear_rate with an add-on", "scenario_grid"]),
+    policy=st.sampled_from(POLICIES),
     rate=st.sampled_from([0.002, 0.05, 0.3]),
     book_seed=st.integers(0, 2**31),
     mode=st.sampled_from(["elastic", "recorded"]),
