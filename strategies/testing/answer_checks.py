@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from backtest.errors import RemarginError
+from backtest.instruments import OPTION
 from strategies.testing.knob_paths import numbers_of, with_value
-from strategies.testing.markets import holdings_of, random_accounts
+from strategies.testing.markets import holdings_of, random_accounts, revalue
 from strategies.testing.tapes import make_tape
 from strategies.testing.verdict import Verdict, broken, kept, not_promised
 
@@ -34,6 +35,8 @@ _OTHERS: dict[str, tuple[float, ...]] = {
     "protocol": (0.0, 1e3, 1e9, 1e12),
 }
 _FACTORS = (1e-3, 0.5, 1.3, 1e3)
+_QUOTE = "quoted volatility"
+"""Of options that nobody quoted: no volatility, no value, no delta, as in a replay."""
 
 
 def books(subject: Subject) -> Iterator[tuple[Scene, Holdings]]:
@@ -191,7 +194,7 @@ def nan_refused(subject: Subject) -> Verdict:
     ]
     holdings = holdings_of(accounts, scene.market)
     expected = subject.ask(scene, holdings)
-    for name in (*_PRICES, *_OTHERS):
+    for name in (*_PRICES, *_OTHERS, _QUOTE):
         for share in ("every asset", "one asset"):
             poisoned = _with(scene.market, name, share == "one asset", float("nan"))
             answer = subject.ask(scene, holdings, market=poisoned)
@@ -224,6 +227,8 @@ def _moved(
 
 
 def _with(market: Market, name: str, one_asset: bool, value: float, factor: bool = False) -> Market:
+    if name == _QUOTE:
+        return _with_quote(market, one_asset, value)
     array = getattr(market, name).copy()
     here: Any = ...
     if one_asset:
@@ -235,6 +240,17 @@ def _with(market: Market, name: str, one_asset: bool, value: float, factor: bool
             here = np.arange(len(array)) == 0
     array[here] = array[here] * value if factor else value
     return market._replace(**{name: array})
+
+
+def _with_quote(market: Market, one_asset: bool, value: float) -> Market:
+    here = (market.kind == OPTION) & ((market.asset == 0) | (not one_asset))
+    names = ("sigma", "value_usd", "notional_usd", "delta_usd")
+    other = market._replace(**{name: getattr(market, name).copy() for name in names})
+    other.sigma[here] *= value
+    revalue(other)
+    if np.isnan(value):
+        other.delta_usd[here] = 0.0
+    return other
 
 
 def _legs_of(holdings: Holdings) -> list[list[tuple[int, float]]]:

@@ -145,7 +145,7 @@ def revalue(market: Market) -> None:
             market.delta_usd[i] = delta * size * index
         elif market.inverse[i]:
             market.value_usd[i] = -size / price * index
-            market.notional_usd[i] = market.delta_usd[i] = size / price * index
+            market.notional_usd[i] = market.delta_usd[i] = size
         else:
             market.value_usd[i] = market.notional_usd[i] = market.delta_usd[i] = size * price
 

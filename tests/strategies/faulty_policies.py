@@ -26,7 +26,8 @@ from strategies.contract import Knob, MarginPolicy, knob
     CURVED,
     ADDS,
     DRIFTS,
-) = (float(k) for k in range(12))
+    DELTA,
+) = (float(k) for k in range(13))
 RATIO = 0.6
 EDGE_USD = 1e6
 
@@ -58,6 +59,8 @@ def faulty_kernel(given, market, holdings, accounts, requirement):
             if market.kind[i] == OPTION and quantity > 0.0:
                 worth = 1.5 if fault == DEAR else 1.0
                 options += worth * quantity * market.value_usd[i]
+            elif market.kind[i] == OPTION and fault == DELTA:
+                options += rate * abs(quantity * market.delta_usd[i])
             elif market.kind[i] == OPTION:
                 options += rate * -quantity * market.notional_usd[i]
             else:
@@ -131,6 +134,12 @@ class ReturnsNaN(Sound):
 
 class SwallowsNaN(Sound):
     fault = SWALLOWS_NAN
+
+
+class TrustsTheDelta(Sound):
+    """Charges short options by their delta, which is zero where nobody quoted them."""
+
+    fault = DELTA
 
 
 class Adds(Sound):

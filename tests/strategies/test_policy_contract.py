@@ -32,6 +32,7 @@ FAULTS = [
     (faulty.NeedsTwoAssets, "any_market", "ZeroDivisionError"),
     (faulty.ReturnsNaN, "nan_refused", "sound prices, but"),
     (faulty.SwallowsNaN, "nan_refused", "is NaN, yet"),
+    (faulty.TrustsTheDelta, "nan_refused", "quoted volatility of every asset is NaN, yet"),
     (faulty.Adds, "nan_refused", "sound prices, but"),
     (faulty.TakesNaN, "nan_refused", "least accepts NaN"),
     (faulty.PostsNaN, "nan_refused", "must be finite"),
