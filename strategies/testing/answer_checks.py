@@ -97,7 +97,7 @@ def parts_add_up(subject: Subject) -> Verdict:
     """Compare what `explain` tells with what is asked."""
     untold = [layer.rule.name for layer in subject.layers if layer.rule.explain is None]
     if untold:
-        return not_promised(f"{', '.join(untold)} does not explain its margin by parts.")
+        return not_promised(f"no parts are told by {', '.join(untold)}.")
     asked = 0
     for scene, holdings in books(subject):
         total = subject.ask(scene, holdings)

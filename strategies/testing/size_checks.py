@@ -117,7 +117,7 @@ def long_options_cost_their_value(subject: Subject) -> Verdict:
     """Buy one more option for every account: margin rises by no more than its value."""
     liable = [layer.name for layer in subject.risk_layers if not layer.max_loss]
     if liable:
-        return not_promised(f"{', '.join(liable)} does not state max_loss.")
+        return not_promised(f"max_loss is not promised by {', '.join(liable)}.")
     for scene in subject.scenes:
         options = scene.of_kind(OPTION)
         if not len(options):
@@ -150,7 +150,7 @@ def opposites_net(subject: Subject) -> Verdict:
     """Hold positions together with their opposites."""
     if subject.nets == "nothing":
         silent = ", ".join(x.name for x in subject.risk_layers if x.nets == "nothing")
-        return not_promised(f"{silent} states that nothing nets.")
+        return not_promised(f"no netting is promised by {silent}.")
     for scene in subject.scenes:
         singles = subject.singles(scene)
         pairs: list[Legs] = [[*legs, (legs[0][0], -legs[0][1])] for legs in singles[::2]]
@@ -203,7 +203,7 @@ def continuous_in_size(subject: Subject) -> Verdict:
     """Let positions grow from 100 USD to 10 bn USD and look for a jump, halving around it."""
     jumping = [layer.name for layer in subject.risk_layers if not layer.continuous]
     if jumping:
-        return not_promised(f"{', '.join(jumping)} states that its brackets jump.")
+        return not_promised(f"{', '.join(jumping)} says that brackets jump.")
     scene = subject.scenes[-1]
     directions = 0
     for legs in _directions(subject, scene):
