@@ -56,7 +56,7 @@ class RiskLayer(BaseModel, ABC):
     nets: ClassVar[Netting] = "nothing"
     """``perpetuals``: a long and an equal short of one perpetual or future ask nothing;
     ``portfolio``: options offset each other, too, but for what is charged per short option."""
-    max_loss: ClassVar[bool] = False
+    caps_longs: ClassVar[bool] = False
     """Whether more of a long option never asks for more than its value."""
     continuous: ClassVar[bool] = True
     """Whether margin has no jump as positions grow; venues that charge a whole position at

@@ -7,8 +7,9 @@ this module turns the one into the other.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -104,10 +105,21 @@ def load_portfolio(path: str | Path) -> Portfolio:
     written = read_yaml(file)
     if not isinstance(written, dict):
         raise ConfigError(f"{file}: a portfolio is a mapping of keys to values.")
+    if place := _not_finite(written, ""):
+        raise ConfigError(f"{file}: {place} is not a finite number.")
     try:
         return PortfolioFile.model_validate(written).portfolio()
     except ValidationError as error:
         raise ConfigError(f"{file}: {first_mistake(error, '', PortfolioFile, written)}") from None
+
+
+def _not_finite(value: Any, place: str) -> str:
+    """Return where a NaN or an infinity stands, empty if nowhere; no price is one."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        inside = (_not_finite(inner, f"{place}.{key}".removeprefix(".")) for key, inner in pairs)
+        return next(filter(None, inside), "")
+    return place if isinstance(value, float) and not math.isfinite(value) else ""
 
 
 def refuse_missing_volatility(policy: MarginPolicy, portfolio: Portfolio, path: str | Path) -> None:

@@ -35,7 +35,7 @@ class RatePolicy(MarginPolicy):
     requirement = linear_rate
     scale_law: ClassVar[ScaleLaw | None] = "superlinear"
     nets: ClassVar[Netting] = "perpetuals"
-    max_loss: ClassVar[bool] = True
+    caps_longs: ClassVar[bool] = True
 
     maintenance_ratio: Knob = knob(
         "50%",

@@ -102,7 +102,7 @@ class Scenario(MarginPolicy):
     needs: ClassVar[tuple[Need, ...]] = ("prices", "implied volatility")
     scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
     nets: ClassVar[Netting] = "portfolio"
-    max_loss: ClassVar[bool] = True
+    caps_longs: ClassVar[bool] = True
 
     price_range: Annotated[FixedRange | ScaledRange, BeforeValidator(_read_price_range)] = (
         FixedRange()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
 
 from backtest.errors import RemarginError
-from backtest.instruments import OPTION
+from backtest.instruments import OPTION, PERPETUAL
 from strategies.testing.knob_paths import numbers_of, with_value
 from strategies.testing.markets import holdings_of, random_accounts, revalue
 from strategies.testing.tapes import make_tape
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from strategies.testing.subject import Scene, Subject
 
 MANY = ("BTC", "ETH", "SOL", "XRP", "DOGE")
+_VALUED = ("index", "mark", "forward", "sigma", "value_usd", "notional_usd", "delta_usd")
 ROUNDS = 5
 """Books of random accounts at each instant."""
 CLOSE = 1e-9
 """Relative; what rounding in another order may cost."""
-_PRICES = ("index", "mark", "value_usd", "notional_usd", "forward", "sigma", "delta_usd", "years")
-_OTHERS: dict[str, tuple[float, ...]] = {
+_PRICES = ("index", "mark", "forward", "quoted volatility")
+"""What instruments are valued by: a change of it is a change of values, notionals and deltas."""
+_VENUE: dict[str, tuple[float, ...]] = {
     "rate": (-0.2, 0.01, 0.5),
-    "settled": (0.0, 0.4, 1.0),
     "confidence": (0.05, 0.5, 0.99, 1.0),
     "index_confidence": (0.05, 0.5, 0.99, 1.0),
     "protocol": (0.0, 1e3, 1e9, 1e12),
 }
+"""What comes from elsewhere, and the numbers it is tried at."""
 _FACTORS = (1e-3, 0.5, 1.3, 1e3)
-_QUOTE = "quoted volatility"
-"""Of options that nobody quoted: no volatility, no value, no delta, as in a replay."""
 
 
 def books(subject: Subject) -> Iterator[tuple[Scene, Holdings]]:
@@ -194,7 +194,7 @@ def nan_refused(subject: Subject) -> Verdict:
     ]
     holdings = holdings_of(accounts, scene.market)
     expected = subject.ask(scene, holdings)
-    for name in (*_PRICES, *_OTHERS, _QUOTE):
+    for name in (*_PRICES, *_VENUE):
         for share in ("every asset", "one asset"):
             poisoned = _with(scene.market, name, share == "one asset", float("nan"))
             answer = subject.ask(scene, holdings, market=poisoned)
@@ -220,36 +220,45 @@ def _moved(
     """Tell whose margin follows an input: those may not have a number where it is NaN."""
     expected = getattr(subject.ask(scene, holdings), what)
     moved = np.zeros(len(expected), dtype=bool)
-    for other in _OTHERS.get(name, _FACTORS):
-        market = _with(scene.market, name, one, other, factor=name not in _OTHERS)
+    for other in _VENUE.get(name, _FACTORS):
+        market = _with(scene.market, name, one, other)
         moved |= ~_same(getattr(subject.ask(scene, holdings, market=market), what), expected)
     return moved
 
 
-def _with(market: Market, name: str, one_asset: bool, value: float, factor: bool = False) -> Market:
-    if name == _QUOTE:
-        return _with_quote(market, one_asset, value)
+def _with(market: Market, name: str, one_asset: bool, value: float) -> Market:
+    """Return a market with another price (times ``value``) or another number (``value``)."""
+    if name in _PRICES:
+        return _with_price(market, name, one_asset, value)
     array = getattr(market, name).copy()
-    here: Any = ...
-    if one_asset:
-        if name == "protocol":
-            here = (slice(None), 0)
-        elif len(array) == len(market.asset):
-            here = market.asset == 0
-        else:
-            here = np.arange(len(array)) == 0
-    array[here] = array[here] * value if factor else value
+    if not one_asset:
+        array[...] = value
+    elif name == "protocol":
+        array[:, 0] = value
+    else:
+        array[(market.asset if name != "index_confidence" else np.arange(len(array))) == 0] = value
     return market._replace(**{name: array})
 
 
-def _with_quote(market: Market, one_asset: bool, value: float) -> Market:
-    here = (market.kind == OPTION) & ((market.asset == 0) | (not one_asset))
-    names = ("sigma", "value_usd", "notional_usd", "delta_usd")
-    other = market._replace(**{name: getattr(market, name).copy() for name in names})
-    other.sigma[here] *= value
+def _with_price(market: Market, name: str, one_asset: bool, factor: float) -> Market:
+    """Value everything anew; of an option that nobody quotes there is no delta, as in a replay."""
+    other = market._replace(**{key: getattr(market, key).copy() for key in _VALUED})
+    assets = np.arange(len(other.index)) < (1 if one_asset else len(other.index))
+    held = assets[other.asset]
+    perpetual, option = other.kind == PERPETUAL, other.kind == OPTION
+    if name == "index":
+        other.index[assets] *= factor
+        other.forward[held & ~perpetual] *= factor
+    elif name == "mark":
+        other.mark[assets] *= factor
+        other.forward[held & perpetual] *= factor
+    elif name == "forward":
+        other.forward[held & ~perpetual] *= factor
+    else:
+        other.sigma[held & option] *= factor
     revalue(other)
-    if np.isnan(value):
-        other.delta_usd[here] = 0.0
+    other.delta_usd[np.isnan(other.value_usd)] = np.nan
+    other.delta_usd[option & np.isnan(other.sigma)] = 0.0
     return other
 
 

@@ -115,9 +115,9 @@ def scale_law_kept(subject: Subject) -> Verdict:
 
 def long_options_cost_their_value(subject: Subject) -> Verdict:
     """Buy one more option for every account: margin rises by no more than its value."""
-    liable = [layer.name for layer in subject.risk_layers if not layer.max_loss]
+    liable = [layer.name for layer in subject.risk_layers if not layer.caps_longs]
     if liable:
-        return not_promised(f"max_loss is not promised by {', '.join(liable)}.")
+        return not_promised(f"no most for long options is promised by {', '.join(liable)}.")
     for scene in subject.scenes:
         options = scene.of_kind(OPTION)
         if not len(options):

@@ -32,7 +32,10 @@ CHECKS: dict[str, tuple[str, Callable[[Subject], Verdict]]] = {
     ),
     "monotone_in_stress": ("more stress, no less margin", size_checks.monotone_in_stress),
     "scale_law": ("scale law stated and kept", size_checks.scale_law_kept),
-    "max_loss": ("long options ask at most their value", size_checks.long_options_cost_their_value),
+    "long_options": (
+        "long options ask at most their value",
+        size_checks.long_options_cost_their_value,
+    ),
     "opposites_net": ("opposite positions net", size_checks.opposites_net),
     "continuous": ("brackets meet at their edges", size_checks.continuous_in_size),
     "any_market": ("works on any market", answer_checks.works_on_any_market),
@@ -179,9 +182,9 @@ class PolicyContract:
         """The stated relation between size and margin holds."""
         self.examine("scale_law")
 
-    def test_max_loss(self) -> None:
+    def test_long_options(self) -> None:
         """An option bought raises margin by no more than its value."""
-        self.examine("max_loss")
+        self.examine("long_options")
 
     def test_opposites_net(self) -> None:
         """A position and its opposite offset each other as stated."""

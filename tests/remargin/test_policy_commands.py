@@ -29,6 +29,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"assets": {"BTC": {"indx": 1}}}, "assets.BTC.index: is missing."),
     ({"cash_usd": 5}, "cash_usd: there is no such key. Did you mean 'balance_usd'?"),
     ({"positions": [{"asset": "BCT", "quantity": 1}]}, "no asset 'BCT'. Did you mean 'BTC'?"),
+    (
+        {"positions": [{"asset": "BTC", "quantity": float("nan")}]},
+        "positions.0.quantity is not a finite number.",
+    ),
     ({"balances": {"ETH": 1}}, "balances: there is no asset 'ETH'. Valid: BTC."),
     (
         {"positions": [{"asset": "BTC", "quantity": 1, "kind": "optin"}]},

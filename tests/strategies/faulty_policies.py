@@ -105,7 +105,7 @@ class Sound(MarginPolicy):
     requirement = RequirementRule("faulty", faulty_kernel, faulty_reference, explain=_explain)
     scale_law = "homogeneous"
     nets = "perpetuals"
-    max_loss = True
+    caps_longs = True
     fault: ClassVar[float] = SOUND
 
     rate: Knob = knob("5%", low="0.1%", high="50%", unit="of notional", stress="up")

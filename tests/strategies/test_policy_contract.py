@@ -26,7 +26,7 @@ FAULTS = [
     (faulty.Falls, "monotone_in_stress", "calm from"),
     (faulty.NotHomogeneous, "scale_law", "homogeneous is stated, but"),
     (faulty.StatesNoLaw, "scale_law", "states no scale law"),
-    (faulty.LongOptionsAreDear, "max_loss", "raises initial by"),
+    (faulty.LongOptionsAreDear, "long_options", "raises initial by"),
     (faulty.NetsNothing, "opposites_net", "that is no risk at all"),
     (faulty.Jumps, "continuous", "jumps at 1,000,000.00 USD"),
     (faulty.NeedsTwoAssets, "any_market", "ZeroDivisionError"),
@@ -86,13 +86,13 @@ def test_a_policy_that_promises_nothing_is_not_said_to_have_passed() -> None:
     class Modest(faulty.Sound):
         scale_law = "none"
         nets = "nothing"
-        max_loss = False
+        caps_longs = False
         continuous = False
 
     passed = {f.name: f.passed for f in check_policy(Modest)}
     assert {name for name, answer in passed.items() if answer is None} == {
         "scale_law",
-        "max_loss",
+        "long_options",
         "opposites_net",
         "continuous",
     }
