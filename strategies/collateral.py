@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from backtest.units import Fraction, Usd
 from strategies.kernels.collateral import collateral
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 from strategies.tables import per_asset
 
 if TYPE_CHECKING:
@@ -51,14 +51,27 @@ class Collateral(AddOn):
 
     name: ClassVar[str] = "collateral"
     requirement = collateral
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "coins", "deposits")
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "portfolio"
+    caps_longs: ClassVar[bool] = True
 
-    initial: Knob = knob("10%", low=0, high="100%", unit="of value", doc="initial haircut")
-    maintenance: Knob = knob("5%", low=0, high="100%", unit="of value", doc="maintenance haircut")
+    initial: Knob = knob(
+        "10%", low=0, high="100%", unit="of value", doc="initial haircut", stress="up"
+    )
+    maintenance: Knob = knob(
+        "5%", low=0, high="100%", unit="of value", doc="maintenance haircut", stress="up"
+    )
     deposits_from: Usd | None = Field(
         None, gt=0.0, description="venue-wide deposits from which the initial weight shrinks"
     )
     size_factor: Knob = knob(
-        0, low=0, high=10, unit="per root of a coin", doc="of the discount on large balances"
+        0,
+        low=0,
+        high=10,
+        unit="per root of a coin",
+        doc="of the discount on large balances",
+        stress="up",
     )
     coins: dict[str, Haircut] = Field({}, description="own haircuts of a coin, by asset")
 

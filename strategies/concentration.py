@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from backtest.settings import TIME
 from strategies.kernels.concentration import concentration
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -26,26 +26,45 @@ class Concentration(AddOn):
 
     name: ClassVar[str] = "concentration"
     requirement = concentration
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "open interest", "depth", "volume")
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "portfolio"
 
     share_of_open_interest: Knob | None = knob(
-        "10%", low="0.1%", high="100%", unit="of open interest", doc="free of charge", log=True
+        "10%",
+        low="0.1%",
+        high="100%",
+        unit="of open interest",
+        doc="free of charge",
+        log=True,
+        stress="down",
     )
     share_of_depth: Knob | None = Field(
         None, ge=0.01, le=100.0, description="free of charge",
-        json_schema_extra={"unit": "of depth", "log": True},
+        json_schema_extra={"unit": "of depth", "log": True, "stress": "down"},
     )  # fmt: skip
     share_of_volume: Knob | None = Field(
         None, ge=0.001, le=10.0, description="free of charge",
-        json_schema_extra={"unit": "of volume", "log": True},
+        json_schema_extra={"unit": "of volume", "log": True, "stress": "down"},
     )  # fmt: skip
     volume_window: Knob = knob(
         "1d", low="1h", high="30d", unit=TIME, doc="over which volume is added up"
     )
     charge: Knob = knob(
-        "10%", low=0, high="100%", unit="of notional", doc="rate on what lies beyond the share"
+        "10%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="rate on what lies beyond the share",
+        stress="up",
     )
     least_open_interest: Knob = knob(
-        1e6, low=0, high=1e10, unit="USD", doc="open interest is taken to be at least this much"
+        1e6,
+        low=0,
+        high=1e10,
+        unit="USD",
+        doc="open interest is taken to be at least this much",
+        stress="down",
     )
 
     @model_validator(mode="after")

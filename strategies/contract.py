@@ -23,18 +23,33 @@ from backtest.settings import TIME
 from strategies.addons import ADDONS
 from strategies.choice import read_choice
 from strategies.knobs import Knob, knob, parse_quantity
-from strategies.layer import AddOn, RiskLayer
+from strategies.layer import AddOn, Need, Netting, RiskLayer, ScaleLaw
 from strategies.updates import Continuous, UpdateRule
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
 
-__all__ = ["TIME", "AddOn", "Knob", "MarginPolicy", "RiskLayer", "knob", "parse_quantity"]
+__all__ = [
+    "TIME",
+    "AddOn",
+    "Knob",
+    "MarginPolicy",
+    "Need",
+    "Netting",
+    "RiskLayer",
+    "ScaleLaw",
+    "knob",
+    "parse_quantity",
+]
 
 
 class MarginPolicy(RiskLayer):
     """A base policy: sets the requirement, wears an update rule and add-ons."""
 
+    generation: ClassVar[str] = "own"
+    """Which kind of margin model it is: ``brackets``, ``scenario grid``, ``SPAN`` …"""
+    source: ClassVar[str] = ""
+    """Where the model comes from, for `remargin policy list`; a preset names its own."""
     origin: ClassVar[tuple[str, str] | None] = None
     """Of a class in a user's own file: how it was asked for, and the file's digest."""
 

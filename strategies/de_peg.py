@@ -14,7 +14,7 @@ from pydantic import Field
 
 from strategies.kernels.open_exposure import de_peg
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -25,16 +25,32 @@ class DePeg(AddOn):
 
     name: ClassVar[str] = "de_peg"
     requirement = de_peg
+    needs: ClassVar[tuple[Need, ...]] = ("prices",)
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "portfolio"
+    caps_longs: ClassVar[bool] = True
 
     stable: str = Field(
         "USDC", description="asset whose index is watched; a market without it is at its peg"
     )
-    threshold: Knob = knob(0.99, low=0.5, high=1.0, unit="USD", doc="price that asks nothing")
+    threshold: Knob = knob(
+        0.99, low=0.5, high=1.0, unit="USD", doc="price that asks nothing", stress="up"
+    )
     factor: Knob = knob(
-        2.0, low=0, high=20, unit="of notional", doc="charge for each dollar below the threshold"
+        2.0,
+        low=0,
+        high=20,
+        unit="of notional",
+        doc="charge for each dollar below the threshold",
+        stress="up",
     )
     maintenance_share: Knob = knob(
-        0, low=0, high="100%", unit="of the charge", doc="that maintenance margin asks too"
+        0,
+        low=0,
+        high="100%",
+        unit="of the charge",
+        doc="that maintenance margin asks too",
+        stress="up",
     )
 
     def signals(self, tape: MarketTape) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -15,8 +15,30 @@ if TYPE_CHECKING:
     from backtest.tape import MarketTape
 
 
+Need = Literal[
+    "prices",
+    "price history",
+    "implied volatility",
+    "depth",
+    "volume",
+    "open interest",
+    "deposits",
+    "coins",
+    "entry prices",
+    "confidence",
+    "insurance fund",
+]
+"""What a law reads, as `remargin policy list` tells it."""
+ScaleLaw = Literal["homogeneous", "superlinear", "none"]
+Netting = Literal["nothing", "perpetuals", "portfolio"]
+
+
 class RiskLayer(BaseModel, ABC):
-    """What base policies and add-ons share: a config, a path of parameters and a rule."""
+    """What base policies and add-ons share: a config, a path of parameters and a rule.
+
+    The last class variables are promises, which `strategies.testing.PolicyContract` tests. A
+    policy promises what its base, its parts and its add-ons all do.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,6 +47,20 @@ class RiskLayer(BaseModel, ABC):
     version: ClassVar[str] = "1"
     """Changes whenever the same config would give other numbers."""
     requirement: ClassVar[RequirementRule]
+    needs: ClassVar[tuple[Need, ...]] = ("prices",)
+    """What it looks at, in the market, the venue and the account."""
+
+    scale_law: ClassVar[ScaleLaw | None] = None
+    """``homogeneous``: k times an account asks for k times the margin, coins and cash scaled
+    along; ``superlinear``: for at least that, k > 1; ``none``: neither. It has to be stated."""
+    nets: ClassVar[Netting] = "nothing"
+    """``perpetuals``: a long and an equal short of one perpetual or future ask nothing;
+    ``portfolio``: options offset each other, too, but for what is charged per short option."""
+    caps_longs: ClassVar[bool] = False
+    """Whether more of a long option never asks for more than its value."""
+    continuous: ClassVar[bool] = True
+    """Whether margin has no jump as positions grow; venues that charge a whole position at
+    the rate of its bracket have some."""
 
     @abstractmethod
     def signals(self, tape: MarketTape) -> np.ndarray:

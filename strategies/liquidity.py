@@ -13,7 +13,7 @@ import numpy as np
 
 from strategies.kernels.liquidity import liquidity
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -24,12 +24,26 @@ class Liquidity(AddOn):
 
     name: ClassVar[str] = "liquidity"
     requirement = liquidity
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "depth")
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "portfolio"
 
     cost: Knob = knob(
-        "1%", low=0, high="50%", unit="of notional", doc="slippage of closing all of the depth"
+        "1%",
+        low=0,
+        high="50%",
+        unit="of notional",
+        doc="slippage of closing all of the depth",
+        stress="up",
     )
     least_depth: Knob = knob(
-        1e5, low=1, high=1e10, unit="USD", doc="depth is taken to be at least this much", log=True
+        1e5,
+        low=1,
+        high=1e10,
+        unit="USD",
+        doc="depth is taken to be at least this much",
+        log=True,
+        stress="down",
     )
 
     def signals(self, tape: MarketTape) -> np.ndarray:

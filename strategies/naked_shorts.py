@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from strategies.kernels.naked_shorts import naked_shorts
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -24,12 +24,26 @@ class NakedShorts(AddOn):
 
     name: ClassVar[str] = "naked_shorts"
     requirement = naked_shorts
+    needs: ClassVar[tuple[Need, ...]] = ("prices",)
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "portfolio"
+    caps_longs: ClassVar[bool] = True
 
     initial: Knob = knob(
-        "0.5%", low=0, high="25%", unit="of notional", doc="initial margin of a naked short"
+        "0.5%",
+        low=0,
+        high="25%",
+        unit="of notional",
+        doc="initial margin of a naked short",
+        stress="up",
     )
     maintenance: Knob = knob(
-        "0.3%", low=0, high="25%", unit="of notional", doc="maintenance margin of a naked short"
+        "0.3%",
+        low=0,
+        high="25%",
+        unit="of notional",
+        doc="maintenance margin of a naked short",
+        stress="up",
     )
 
     @model_validator(mode="after")

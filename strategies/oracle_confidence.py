@@ -14,7 +14,7 @@ from pydantic import Field
 
 from strategies.kernels.open_exposure import oracle_confidence
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -25,15 +25,29 @@ class OracleConfidence(AddOn):
 
     name: ClassVar[str] = "oracle_confidence"
     requirement = oracle_confidence
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "coins", "confidence")
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "portfolio"
+    caps_longs: ClassVar[bool] = True
 
     threshold: Knob = knob(
-        "55%", low=0, high="100%", unit="of certainty", doc="confidence that asks nothing"
+        "55%",
+        low=0,
+        high="100%",
+        unit="of certainty",
+        doc="confidence that asks nothing",
+        stress="up",
     )
     factor: Knob = knob(
-        1.0, low=0, high=10, unit="of notional", doc="charge where confidence is zero"
+        1.0, low=0, high=10, unit="of notional", doc="charge where confidence is zero", stress="up"
     )
     maintenance_share: Knob = knob(
-        0, low=0, high="100%", unit="of the charge", doc="that maintenance margin asks too"
+        0,
+        low=0,
+        high="100%",
+        unit="of the charge",
+        doc="that maintenance margin asks too",
+        stress="up",
     )
     coins: bool = Field(True, description="coins that serve as collateral are charged too")
 

@@ -21,7 +21,7 @@ from backtest.units import MS_PER_YEAR, Fraction
 from strategies.choice import read_choice
 from strategies.kernels.short_options import short_options, short_options_constants
 from strategies.knobs import Knob, knob
-from strategies.layer import AddOn
+from strategies.layer import AddOn, Need, Netting, ScaleLaw
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -43,46 +43,108 @@ class ShortOptions(AddOn):
 
     name: ClassVar[str] = "short_options"
     requirement = short_options
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "implied volatility")
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
 
     initial: Knob = knob(
-        "15%", low=0, high="100%", unit="of notional", doc="initial margin at the money"
+        "15%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="initial margin at the money",
+        stress="up",
     )
     initial_floor: Knob = knob(
-        "10%", low=0, high="100%", unit="of notional", doc="initial margin far out of the money"
+        "10%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="initial margin far out of the money",
+        stress="up",
     )
     maintenance_call: Knob = knob(
-        "7.5%", low=0, high="100%", unit="of notional", doc="maintenance margin of a call"
+        "7.5%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="maintenance margin of a call",
+        stress="up",
     )
     maintenance_put: Knob = knob(
-        "7.5%", low=0, high="100%", unit="of notional", doc="maintenance margin of a put"
+        "7.5%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="maintenance margin of a put",
+        stress="up",
     )
     maintenance_call_of_mark: Knob = knob(
-        0, low=0, high="100%", unit="of mark", doc="maintenance margin of a call at least"
+        0,
+        low=0,
+        high="100%",
+        unit="of mark",
+        doc="maintenance margin of a call at least",
+        stress="up",
     )
     maintenance_put_of_mark: Knob = knob(
-        "7.5%", low=0, high="100%", unit="of mark", doc="maintenance margin of a put at least"
+        "7.5%",
+        low=0,
+        high="100%",
+        unit="of mark",
+        doc="maintenance margin of a put at least",
+        stress="up",
     )
     liquidation_fee: Knob = knob(
-        0, low=0, high="10%", unit="of notional", doc="added to maintenance margin"
+        0, low=0, high="10%", unit="of notional", doc="added to maintenance margin", stress="up"
     )
     put_initial_over_maintenance: Knob = knob(
-        1.0, low=0.0, high=2.0, unit="times", doc="least ratio for a put, its mark in both"
+        1.0,
+        low=0.0,
+        high=2.0,
+        unit="times",
+        doc="least ratio for a put, its mark in both",
+        stress="up",
     )
     max_loss: bool = Field(
         False, description="an expiry is charged for its largest loss where that is less"
     )
     unpaired_initial: Knob = knob(
-        1.2, low=0.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
+        1.2,
+        low=0.0,
+        high=5.0,
+        unit="of forward",
+        doc="calls sold net, in the largest loss",
+        stress="up",
     )
     unpaired_maintenance: Knob = knob(
-        1.1, low=0.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
+        1.1,
+        low=0.0,
+        high=5.0,
+        unit="of forward",
+        doc="calls sold net, in the largest loss",
+        stress="up",
     )
     spot_shock: Knob = knob(
-        0.75, low=0.01, high=1.0, unit="of index", doc="stressed price; needs upper_bounds"
+        0.75,
+        low=0.01,
+        high=1.0,
+        unit="of index",
+        doc="stressed price; needs upper_bounds",
+        stress="down",
     )
     upper_bounds: tuple[UpperBound, ...] = Field(
         (), description="by time to expiry, ascending; they and spot_shock replace the rates"
     )
+
+    @property
+    def nets(self) -> Netting:  # type: ignore[override]
+        """Options offset each other where an expiry may be charged for its largest loss."""
+        return "portfolio" if self.max_loss else "perpetuals"
+
+    @property
+    def caps_longs(self) -> bool:  # type: ignore[override]
+        """Derive's largest loss adds a strike above all others to calls sold net; see the law."""
+        return not self.max_loss
 
     @field_validator("upper_bounds")
     @classmethod
