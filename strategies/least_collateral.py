@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backtest.units import Fraction
 from strategies.kernels.sized_rate import GrowingRate, sized_rate, sized_rate_constants
@@ -33,6 +33,15 @@ class CollateralFactor(BaseModel):
         None, ge=0.0, le=1.0, description="of size, asked to open; as least if absent"
     )
     per_open_usd: float = Field(0.0, ge=0.0, description="share of size per USD of open interest")
+
+    @model_validator(mode="after")
+    def _initial_is_the_larger(self) -> CollateralFactor:
+        if self.initial is not None and self.initial < self.least:
+            raise ValueError(
+                f"initial {self.initial:g} of size is less than least {self.least:g}, which is "
+                "kept in any market"
+            )
+        return self
 
 
 class LeastCollateral(PerpetualPolicy):
@@ -64,6 +73,6 @@ class LeastCollateral(PerpetualPolicy):
         to_open = factor.least if factor.initial is None else factor.initial
         initial, maintenance = (
             GrowingRate(per_open_usd=factor.per_open_usd, least=least, fee=fee)
-            for least in (max(to_open, factor.least), factor.least)
+            for least in (to_open, factor.least)
         )
         return initial, maintenance

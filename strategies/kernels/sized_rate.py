@@ -19,7 +19,8 @@ GMX v2              at least 1 %, of ``d * open interest``; of the notional at e
 Open interest is that of one side, ``(gross + |net|) / 2`` of what all accounts hold: of the
 larger side, or of the position's own where the venue looks at that. *Options* are passed over.
 Initial margin is at least maintenance, position by position. Everything is asked for so many
-times as the policy posts.
+times as the policy posts. Of a position ``k`` times as large at least ``k`` times the margin is
+asked, but for the flat amount; with neither growth nor flat amount it is homogeneous.
 """
 
 from __future__ import annotations
