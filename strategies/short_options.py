@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from backtest.units import MS_PER_YEAR, DurationMs, Fraction
+from backtest.settings import TIME
+from backtest.units import MS_PER_YEAR, Fraction
 from strategies.choice import read_choice
 from strategies.kernels.short_options import short_options, short_options_constants
 from strategies.knobs import Knob, knob
@@ -31,7 +32,9 @@ class UpperBound(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    within: DurationMs = Field(gt=0, description="longest time to expiry")
+    within: Knob = Field(
+        gt=0, description="longest time to expiry", json_schema_extra={"unit": TIME}
+    )
     share: Fraction = Field(ge=0.0, le=1.0, description="of the underlying")
 
 
@@ -63,16 +66,16 @@ class ShortOptions(AddOn):
         0, low=0, high="10%", unit="of notional", doc="added to maintenance margin"
     )
     put_initial_over_maintenance: Knob = knob(
-        1.0, low=1.0, high=2.0, unit="times", doc="least ratio for a put, its mark in both"
+        1.0, low=0.0, high=2.0, unit="times", doc="least ratio for a put, its mark in both"
     )
     max_loss: bool = Field(
         False, description="an expiry is charged for its largest loss where that is less"
     )
     unpaired_initial: Knob = knob(
-        1.2, low=1.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
+        1.2, low=0.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
     )
     unpaired_maintenance: Knob = knob(
-        1.1, low=1.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
+        1.1, low=0.0, high=5.0, unit="of forward", doc="calls sold net, in the largest loss"
     )
     spot_shock: Knob = knob(
         0.75, low=0.01, high=1.0, unit="of index", doc="stressed price; needs upper_bounds"

@@ -93,7 +93,12 @@ def _first_account(given: _FirstAccount) -> Answers:
     g, rules = given, given.params
     expiries = [
         PortfolioExpiry(
-            e.sec, e.fwd_fixed, e.fwd_var, e.rate, e.conf, tuple(o.leg() for o in e.options)
+            e.sec,
+            e.fwd_fixed,
+            e.fwd_var,
+            e.rate,
+            e.conf,
+            tuple(OptionLeg(o.K, o.call, o.qty, o.vol) for o in e.options),
         )
         for e in g.expiries
     ]

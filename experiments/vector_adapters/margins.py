@@ -1,4 +1,4 @@
-"""Margin by formula: rates that scale, single options, floors, risk factors, open orders."""
+"""Margin by formula: rates that scale, floors, risk factors, open orders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pydantic import Field
 from backtest.units import MS_PER_YEAR
 from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
 from experiments.vector_adapters.presets import ASSET, ask_position, ask_positions
-from strategies.formulas.options import bybit_short, deribit_short, opyn_short
 from strategies.formulas.sized import hedged_delta_floor, skew_fill_price
 
 if TYPE_CHECKING:
@@ -100,52 +99,10 @@ class _DeribitLinear(Inputs):
 def _deribit_linear(given: _DeribitLinear) -> Answers:
     """Margin a linear contract at rates that rise with its size."""
     slope = {"initial": given.im0, "maintenance": given.mm0, "per_coin": given.slope}
-    asked = ask_position("size_scaled", {"law": {"slope": slope}}, given.size, given.price)
+    asked = ask_position(
+        "preset:deribit-standard", {"law": {"slope": slope}}, given.size, given.price
+    )
     return {"IM": asked.initial_usd, "MM": asked.maintenance_usd}
-
-
-class _DeribitOption(Inputs):
-    underlying: Number
-    strike: Number
-    mark: Number
-    call: bool
-
-
-@answers(MARGIN, _DeribitOption, "Deribit standard margin", "static_option_formula")
-def _deribit_option(given: _DeribitOption) -> Answers:
-    """Margin of one short option in dollars."""
-    coins = deribit_short(given.underlying, given.strike, given.mark, given.call)
-    return {"IM": coins[0] * given.underlying, "MM": coins[1] * given.underlying}
-
-
-class _BybitOption(Inputs):
-    index: Number
-    mark: Number
-    f: Number
-    liq_fee: Number
-    qty: Number
-
-
-@answers(MARGIN, _BybitOption, "Bybit", "static_option_formula")
-def _bybit_option(given: _BybitOption) -> Answers:
-    """Maintenance margin of short options with the liquidation fee."""
-    return {"MM": bybit_short(given.index, given.mark, given.f, given.liq_fee) * abs(given.qty)}
-
-
-class _OpynOption(Inputs):
-    put: bool
-    strike: Number
-    spot: Number
-    spot_shock: Number
-    upper_bound: Number
-    amount: Number
-
-
-@answers(MARGIN, _OpynOption, "Opyn Gamma naked margin", "static_option_upper_bound")
-def _opyn_option(given: _OpynOption) -> Answers:
-    """Naked margin: of puts in dollars, of calls in coins."""
-    each = opyn_short(given.strike, given.spot, given.spot_shock, given.upper_bound, given.put)
-    return {"margin": each * given.amount}
 
 
 class _ParadexLeg(Inputs):

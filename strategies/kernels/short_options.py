@@ -34,10 +34,15 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numba import types
 
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED
 from backtest.kernels.types import (
+    HOLDINGS_TYPE,
+    KERNEL_INPUT_TYPE,
+    MARKET_TYPE,
+    REQUIREMENT_TYPE,
     Holdings,
     KernelInput,
     Market,
@@ -45,13 +50,12 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
+from strategies.kernels.order import greater, lesser
 from strategies.kernels.short_options_law import (
     MAX_LOSS,
     UNPAIRED_INITIAL,
     UNPAIRED_MAINTENANCE,
     explain_short_options,
-    greater,
-    lesser,
     short_contract_usd,
     short_options_constants,
     short_options_reference,
@@ -59,70 +63,176 @@ from strategies.kernels.short_options_law import (
 
 __all__ = ["short_options", "short_options_constants"]
 
+COLUMNS = 8
+(
+    OWN_INITIAL, OWN_MAINTENANCE, VALUE, YEARS, FAMILY, STRIKE, SIZE, CALL_FORWARD,
+) = range(COLUMNS)  # fmt: skip
+NO_OPTION = -1.0
+
 
 @numba.extending.register_jitable(**INLINED)
-def _alone(
-    given: KernelInput, market: Market, holdings: Holdings, slot: int
-) -> tuple[float, float]:
-    """Return what a leg of options asks by itself; a contract's margin is kept for the tick."""
-    i = np.uint64(holdings.instrument[slot])
-    quantity = holdings.quantity[slot]
+def _tabulate(given: KernelInput, market: Market, i: int) -> None:
+    """Fill the scratch row of an instrument, a cache line that holds all the law needs of it."""
+    row, asset = given.scratch[i], market.asset[i]
+    given.scratch_tick[i] = market.tick[0]
+    row[FAMILY] = NO_OPTION
+    if market.kind[i] != OPTION:
+        return
+    own = short_contract_usd(
+        given.constants,
+        market.is_call[i],
+        market.strike[i],
+        market.index[asset],
+        market.years[i],
+        market.notional_usd[i],
+        market.value_usd[i],
+    )
+    size, call = market.contract_size[i], market.is_call[i] == 1
+    row[OWN_INITIAL], row[OWN_MAINTENANCE] = own
+    row[VALUE] = market.value_usd[i]
+    row[YEARS] = market.years[i]
+    row[FAMILY] = 2.0 * asset + market.inverse[i]
+    row[STRIKE] = market.strike[i]
+    row[SIZE] = size if call else -size
+    row[CALL_FORWARD] = size * market.forward[i] if call else 0.0
+
+
+@numba.extending.register_jitable(**INLINED)
+def _alone(row: np.ndarray, quantity: float) -> tuple[float, float]:
+    """Return what a leg of options asks by itself."""
+    value = quantity * row[VALUE]
     if quantity > 0.0:
-        value = quantity * market.value_usd[i]
         return value, value
-    if given.scratch_tick[i] != market.tick[0]:
-        given.scratch[i, 0], given.scratch[i, 1] = short_contract_usd(
-            given.constants,
-            market.is_call[i],
-            market.strike[i],
-            market.index[np.uint64(market.asset[i])],
-            market.years[i],
-            market.notional_usd[i],
-            market.value_usd[i],
-        )
-        given.scratch_tick[i] = market.tick[0]
-    return -quantity * given.scratch[i, 0], -quantity * given.scratch[i, 1]
+    return -quantity * row[OWN_INITIAL], -quantity * row[OWN_MAINTENANCE]
 
 
 @numba.extending.register_jitable(**INLINED)
-def _payoff_usd(market: Market, holdings: Holdings, slots: np.ndarray, price: float) -> float:
-    """Return what some legs pay if their asset settles at a price."""
-    total = 0.0
-    for slot in slots:
-        i = np.uint64(holdings.instrument[slot])
-        size = holdings.quantity[slot] * market.contract_size[i]
-        strike = market.strike[i]
-        total += size * max(price - strike if market.is_call[i] == 1 else strike - price, 0.0)
-    return total
+def _least_payoff_usd(
+    table: np.ndarray, holdings: Holdings, slots: np.ndarray, count: int, payoffs: np.ndarray
+) -> float:
+    """Return the least that some legs pay, at zero and at every strike, or zero.
+
+    Leg by leg for all prices at once, so that the prices fit side by side into a register.
+    """
+    strikes = payoffs[count + 1 :]
+    strikes[0] = 0.0
+    payoffs[0] = 0.0
+    for k in range(count):
+        payoffs[k + 1] = 0.0
+        strikes[k + 1] = table[np.uint64(holdings.instrument[slots[k]]), STRIKE]
+    for k in range(count):
+        row = table[np.uint64(holdings.instrument[slots[k]])]
+        quantity, size, strike = holdings.quantity[slots[k]], row[SIZE], row[STRIKE]
+        for price in range(count + 1):
+            payoffs[price] += quantity * max(size * (strikes[price] - strike), 0.0)
+    lowest = 0.0
+    for price in range(count + 1):
+        lowest = min(lowest, payoffs[price])
+    return lowest
 
 
 @numba.extending.register_jitable(**INLINED)
 def _ask_expiry(
-    given: KernelInput, market: Market, holdings: Holdings, slots: np.ndarray
+    given: KernelInput, holdings: Holdings, slots: np.ndarray, count: int, payoffs: np.ndarray
 ) -> tuple[float, float]:
-    """Return what the options of one expiry ask: the lesser of the two forms."""
+    """Return what the options of one expiry ask, the lesser of two forms."""
     initial = 0.0
     maintenance = 0.0
     value = 0.0
     calls = 0.0
-    lowest = min(0.0, _payoff_usd(market, holdings, slots, 0.0))
-    for slot in slots:
-        i = np.uint64(holdings.instrument[slot])
-        quantity = holdings.quantity[slot]
-        value += quantity * market.value_usd[i]
-        if market.is_call[i] == 1:
-            calls += quantity * market.contract_size[i] * market.forward[i]
-        alone = _alone(given, market, holdings, slot)
+    sold = False
+    for k in range(count):
+        row = given.scratch[np.uint64(holdings.instrument[slots[k]])]
+        quantity = holdings.quantity[slots[k]]
+        alone = _alone(row, quantity)
         initial += alone[0]
         maintenance += alone[1]
-        lowest = min(lowest, _payoff_usd(market, holdings, slots, market.strike[i]))
-    lost, unpaired = value - lowest, max(-calls, 0.0)
+        value += quantity * row[VALUE]
+        calls += quantity * row[CALL_FORWARD]
+        sold |= quantity < 0.0
+    if not sold:
+        return initial, maintenance
+    lost = value - _least_payoff_usd(given.scratch, holdings, slots, count, payoffs)
+    unpaired = max(-calls, 0.0)
     at_expiry = lost + given.constants[UNPAIRED_INITIAL] * unpaired
     at_expiry_maintenance = lost + given.constants[UNPAIRED_MAINTENANCE] * unpaired
     return (
         lesser(initial, greater(at_expiry, 0.0)),
         lesser(maintenance, greater(at_expiry_maintenance, 0.0)),
     )
+
+
+@numba.extending.register_jitable(**INLINED)
+def _ask_by_expiry(
+    given: KernelInput, holdings: Holdings, slots: np.ndarray, left: int, payoffs: np.ndarray
+) -> tuple[float, float]:
+    """Return what options ask, expiry by expiry in the order they are met."""
+    initial = 0.0
+    maintenance = 0.0
+    together = slots[left:]
+    while left > 0:
+        head = given.scratch[np.uint64(holdings.instrument[slots[0]])]
+        years, family = head[YEARS], head[FAMILY]
+        members = 1
+        rest = 0
+        together[0] = slots[0]
+        for k in range(1, left):
+            slot = slots[k]
+            row = given.scratch[np.uint64(holdings.instrument[slot])]
+            # One of the two stores is overwritten by the next leg; which one, no processor
+            # could have foreseen.
+            belongs = int(row[YEARS] == years) & int(row[FAMILY] == family)
+            slots[rest] = slot
+            together[members] = slot
+            members += belongs
+            rest += 1 - belongs
+        left = rest
+        asked = _ask_expiry(given, holdings, together, members, payoffs)
+        initial += asked[0]
+        maintenance += asked[1]
+    return initial, maintenance
+
+
+@numba.njit(
+    types.void(
+        KERNEL_INPUT_TYPE, MARKET_TYPE, HOLDINGS_TYPE, types.int64[::1], REQUIREMENT_TYPE,
+        types.int64[::1], types.float64[::1],
+    ),
+    error_model="numpy", cache=True, nogil=True, no_cpython_wrapper=True, _nrt=False,
+)  # fmt: skip
+def _ask_accounts(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    accounts: np.ndarray,
+    requirement: Requirement,
+    slots: np.ndarray,
+    payoffs: np.ndarray,
+) -> None:
+    """Add the charge of every account; ``slots`` and ``payoffs`` are room to work in."""
+    by_expiry = given.constants[MAX_LOSS] > 0.5
+    for account in accounts:
+        first = np.uint64(holdings.start[account])
+        last = first + np.uint64(holdings.count[account])
+        initial = 0.0
+        maintenance = 0.0
+        options = 0
+        for slot in range(first, last):
+            i = np.uint64(holdings.instrument[slot])
+            if given.scratch_tick[i] != market.tick[0]:
+                _tabulate(given, market, i)
+            row = given.scratch[i]
+            if by_expiry:
+                slots[options] = slot
+                options += int(row[FAMILY] != NO_OPTION)
+            elif row[FAMILY] != NO_OPTION:
+                alone = _alone(row, holdings.quantity[slot])
+                initial += alone[0]
+                maintenance += alone[1]
+        if options > 0:
+            initial, maintenance = _ask_by_expiry(given, holdings, slots, options, payoffs)
+        requirement.initial[account] += initial
+        requirement.maintenance[account] += maintenance
 
 
 @requirement_kernel
@@ -134,56 +244,19 @@ def short_options_kernel(
     requirement: Requirement,
 ) -> None:
     """Add the module's charge; see `short_options_reference`."""
-    by_expiry = given.constants[MAX_LOSS] > 0.5
     most = 0
     for account in accounts:
         most = max(most, holdings.count[account])
-    waiting = np.empty(most, np.int64)
-    together = np.empty(most, np.int64)
-    for account in accounts:
-        first = holdings.start[account]
-        initial = 0.0
-        maintenance = 0.0
-        left = 0
-        for slot in range(first, first + holdings.count[account]):
-            if market.kind[np.uint64(holdings.instrument[slot])] != OPTION:
-                continue
-            if by_expiry:
-                waiting[left] = slot
-                left += 1
-            else:
-                alone = _alone(given, market, holdings, slot)
-                initial += alone[0]
-                maintenance += alone[1]
-        while left > 0:
-            head = np.uint64(holdings.instrument[waiting[0]])
-            members = 0
-            rest = 0
-            for k in range(left):
-                i = np.uint64(holdings.instrument[waiting[k]])
-                if k == 0 or (
-                    market.years[i] == market.years[head]
-                    and market.asset[i] == market.asset[head]
-                    and market.inverse[i] == market.inverse[head]
-                ):
-                    together[members] = waiting[k]
-                    members += 1
-                else:
-                    waiting[rest] = waiting[k]
-                    rest += 1
-            left = rest
-            asked = _ask_expiry(given, market, holdings, together[:members])
-            initial += asked[0]
-            maintenance += asked[1]
-        requirement.initial[account] += initial
-        requirement.maintenance[account] += maintenance
+    slots = np.empty(2 * most + 1, np.int64)
+    payoffs = np.empty(2 * most + 2)
+    _ask_accounts(given, market, holdings, accounts, requirement, slots, payoffs)
 
 
 short_options = RequirementRule(
     "short_options",
     short_options_kernel,
     short_options_reference,
-    scratch_columns=lambda constants: 2,
+    scratch_columns=lambda constants: COLUMNS,
     explain=explain_short_options,
 )
 """Formula of a short option, with the largest loss of an expiry as an upper bound."""

@@ -15,6 +15,7 @@ from numba.extending import register_jitable
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED
 from backtest.requirement import Explanation
+from strategies.kernels.order import greater, lesser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,18 +71,6 @@ def short_options_constants(
     """
     table = [number for bound in bounds for number in bound]
     return np.array([*rates, float(max_loss), *unpaired, spot_shock, *table])
-
-
-@register_jitable(**INLINED)
-def lesser(one: float, other: float) -> float:
-    """Return the smaller; NaN if either is."""
-    return one if one <= other else (other if other < one else one + other)
-
-
-@register_jitable(**INLINED)
-def greater(one: float, other: float) -> float:
-    """Return the larger; NaN if either is."""
-    return one if one >= other else (other if other > one else one + other)
 
 
 @register_jitable(**INLINED)
@@ -166,12 +155,12 @@ def _expiry(constants: np.ndarray, market: Market, holdings: Holdings, slots: li
     legs = []
     for slot in slots:
         i, quantity = int(holdings.instrument[slot]), float(holdings.quantity[slot])
-        mark, size = float(market.value_usd[i]), quantity * float(market.contract_size[i])
+        mark, size = float(market.value_usd[i]), float(market.contract_size[i])
         terms = int(market.is_call[i]), float(market.strike[i])
-        legs.append((size, *terms))
+        legs.append((quantity, size, *terms))
         value += quantity * mark
         if terms[0]:
-            calls += size * float(market.forward[i])
+            calls += quantity * (size * float(market.forward[i]))
         if quantity > 0.0:
             longs += quantity * mark
             initial += quantity * mark
@@ -187,7 +176,7 @@ def _expiry(constants: np.ndarray, market: Market, holdings: Holdings, slots: li
         shorts_maintenance -= quantity * each[1]
     at_expiry = math.inf, math.inf
     if constants[MAX_LOSS] > 0.5:
-        lowest = min(0.0, *(_payoff(legs, price) for price in (0.0, *(leg[2] for leg in legs))))
+        lowest = min(0.0, *(_payoff(legs, price) for price in (0.0, *(leg[3] for leg in legs))))
         lost, unpaired = value - lowest, max(-calls, 0.0)
         at_expiry = (
             lost + constants[UNPAIRED_INITIAL] * unpaired,
@@ -196,10 +185,10 @@ def _expiry(constants: np.ndarray, market: Market, holdings: Holdings, slots: li
     return _Expiry(longs, (shorts_initial, shorts_maintenance), (initial, maintenance), at_expiry)
 
 
-def _payoff(legs: list[tuple[float, int, float]], price: float) -> float:
+def _payoff(legs: list[tuple[float, float, int, float]], price: float) -> float:
     total = 0.0
-    for size, is_call, strike in legs:
-        total += size * max(price - strike if is_call else strike - price, 0.0)
+    for quantity, size, is_call, strike in legs:
+        total += quantity * max(size * (price - strike if is_call else strike - price), 0.0)
     return total
 
 
