@@ -259,6 +259,12 @@ def test_a_price_that_is_not_a_number_gives_a_margin_that_is_none() -> None:
             assert np.isnan(found.maintenance[0])
 
 
+def test_an_initial_factor_below_the_least_is_refused() -> None:
+    factor = {"least": "1%", "initial": "0.5%"}
+    with pytest.raises(ConfigError, match=r"less than least 0\.01"):
+        load_policy({"policy": "least_collateral", "factor": factor})
+
+
 def test_a_tier_that_falls_is_refused() -> None:
     tier = {"initial": "5%", "maintenance": "60%", "lower": "100M", "upper": "40M"}
     with pytest.raises(ConfigError, match="lies below 100,000,000 USD"):
