@@ -1,8 +1,9 @@
 """A least share of a position's size that must be left as collateral, after fees (GMX v2).
 
 A position is closed once ``collateral + profit - fees < factor * size``, its size being the
-notional at which it was opened. The factor is a fixed one or, where that is larger, open
-interest of the position's side times a multiplier. Source: gmx-io/gmx-synthetics,
+notional at which it was opened. The factor is a fixed one; to open a position it is open interest
+of the position's side times a multiplier where that is larger, so that a crowded market takes
+less leverage without closing who is in it already. Source: gmx-io/gmx-synthetics,
 `contracts/position/PositionUtils.sol`.
 """
 
@@ -32,7 +33,7 @@ class CollateralFactor(BaseModel):
     initial: Fraction | None = Field(
         None, ge=0.0, le=1.0, description="of size, asked to open; as least if absent"
     )
-    per_open_usd: float = Field(0.0, ge=0.0, description="share of size per USD of open interest")
+    per_open_usd: float = Field(0.0, ge=0.0, description="asked to open, per USD of open interest")
 
     @model_validator(mode="after")
     def _initial_is_the_larger(self) -> CollateralFactor:
@@ -71,8 +72,7 @@ class LeastCollateral(PerpetualPolicy):
     def _rates(self, factor: CollateralFactor) -> tuple[GrowingRate, GrowingRate]:
         fee = self.position_fee + self.liquidation_fee
         to_open = factor.least if factor.initial is None else factor.initial
-        initial, maintenance = (
-            GrowingRate(per_open_usd=factor.per_open_usd, least=least, fee=fee)
-            for least in (to_open, factor.least)
+        return (
+            GrowingRate(per_open_usd=factor.per_open_usd, least=to_open, fee=fee),
+            GrowingRate(base=factor.least, fee=fee),
         )
-        return initial, maintenance

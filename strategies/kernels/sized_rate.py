@@ -13,7 +13,7 @@ Synthetix v3        ``least ratio + coins / skew scale * ratio``, scaled for mai
 Drift v2            at least ``r``, of ``0.8 r + b * sqrt(coins)``
 Paradex, cross      at least ``r``, of ``c * sqrt(|net| - from)``
 dYdX v4             ``base``, rising to 1 between two open interests, initial margin only
-GMX v2              at least 1 %, of ``d * open interest``; of the notional at entry, and fees
+GMX v2              at least 1 %, initially of ``d * open interest``; at entry, and fees
 ==================  ========================================================================
 
 Open interest is that of one side, ``(gross + |net|) / 2`` of what all accounts hold: of the

@@ -211,7 +211,8 @@ def test_gmx_keeps_a_share_of_the_size_at_entry_and_the_fees() -> None:
     found = ask_policy(
         policy("preset:gmx-v2"), Portfolio.model_validate({**portfolio, "assets": crowded})
     )
-    assert found.initial_usd == pytest.approx((250e6 * 1.2e-10 + 0.0026) * 200_000.0)
+    assert found.initial_usd == pytest.approx((250e6 * 2e-10 + 0.0026) * 200_000.0)
+    assert found.maintenance_usd == pytest.approx((0.01 + 0.0026) * 200_000.0)
 
 
 @pytest.mark.parametrize(
