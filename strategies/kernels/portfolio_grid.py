@@ -1,0 +1,476 @@
+"""Portfolio margin: the worst of a grid of scenarios, with the charges that venues add to it.
+
+One law with the parts of Derive's PMRM and PMRM_2, Deribit's and Paradex's portfolio margins;
+a part that a venue lacks has rates of zero. Every option is repriced in full (Black 1976) under
+scenario ``s``, which moves the price of an asset by a factor ``x`` and shocks volatility.
+
+For one account and one asset, ``g`` being the scenario's weight, ``V_e`` the value of the
+options of one expiry and ``M_e`` their present value in the account's equity::
+
+    profit_s = g * ( q * price * (x - 1)  +  coins * index * (x - 1)  +  sum_e (D(V_e) - M_e) )
+    D(V)     = V * df * ( gain factor if V >= 0, else debt factor )
+    loss     = max( -min_s profit_s, basis, delta floor, minimum of shorts ) + roll + delta
+
+- *volatility*: ``z = (30 / days) ** p``; up is ``max(s + up * z * s, least)``, down is
+  ``max(s - down * z * s, 0)`` (or points of volatility: without the factor ``s``); in a skew
+  scenario the volatilities of far strikes change and every expiry counts with ``-|change|``.
+- *discounting*: ``df = exp(-max(r, 0) t)``, gain factor ``base * exp(-t (r * m + a))``, debt
+  factor ``min(1 / df, base * exp(t (r * m + a)))``.
+- *settlement*: the part of an expiry's settlement average that is fixed does not move.
+- *basis*: each expiry's worse loss when its forward alone moves, times ``add + mult * t``.
+- *delta floor*: ``a * |net delta| + b * (gross - |net|) / 2``, Paradex.
+- *roll*: ``sum_e |delta_e| * max(least, rate * t)``, all contracts of an expiry together,
+  perpetuals being one; *delta*: a rate on net delta beyond a free amount, capped; Deribit.
+- *kinds*: linear and coin-settled contracts are summed apart; a gain of one kind offsets the
+  other only in part. A loss in coins is counted in coins, as in `scenario_grid`, unless coins
+  are revalued with the scenario: then everything is counted in dollars.
+- *tails* may be reduced by a dampener, and may move perpetuals by the range only (Deribit).
+
+Losses of assets are added; optionally a share of what they would offset, if one scenario hit
+them all, is given back. Then::
+
+    maintenance = f_m * loss + charges
+    initial     = (f_i + peg) * loss + charges + extra charges + doubt
+
+or with the charges inside of the brackets. Charges are a rate on the notional of perpetuals and
+futures at the index, on options sold beyond those bought of their expiry and strike (calls and
+puts pooled), on coins, on gross notional (fees), and funding that is expected to be paid. Doubt
+charges, in initial margin alone, notional whose oracles are less sure than a threshold.
+Initial margin is never below maintenance. All is homogeneous of degree one in positions and
+money, except where dampener or free delta, which are dollars, are not zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from backtest.instruments import OPTION, PERPETUAL
+from backtest.kernels.black76 import INLINED
+from backtest.kernels.lanes import (
+    first_equal,
+    load,
+    lowest,
+    magnitude,
+    spread,
+    store,
+    where_negative,
+    zeros,
+)
+from backtest.kernels.types import Holdings, KernelInput, Market, Requirement, requirement_kernel
+from backtest.requirement import RequirementRule
+from strategies.kernels import portfolio_terms as terms
+from strategies.kernels.portfolio_law import portfolio_grid_explain, portfolio_grid_reference
+from strategies.kernels.portfolio_prices import reprice_stale, scenario_row, tabulate_moves
+from strategies.kernels.portfolio_terms import LANES
+
+__all__ = ["portfolio_grid"]
+
+_CONFIDENCE, _NET, _GROSS, _LINEAR, _SHORTS, _CONTRACTS, _NAKED, _ROLL, _BASIS = range(9)
+"""Numbers per asset that an account holds: USD, but for the first (a share) and contracts."""
+_YEARS, _ROW, _PRESENT, _DELTA = range(4)
+"""Numbers per expiry that an account holds: time, row of its kind, USD, USD."""
+_HEAD, _TAIL, _NEXT = range(3)
+"""Lists of the legs of an expiry: its first and last slot, and after each slot the next."""
+
+
+class _Desk(NamedTuple):
+    """What one account is worked out on; allocated once per call, cleared as it is used."""
+
+    sums: np.ndarray  # ((2 P + E) * K,) profits of linear and coin-settled, values of expiries
+    places: np.ndarray  # (A,) where an asset stands among those held, -1 if nowhere
+    assets: np.ndarray  # (P,) assets in the order they were met
+    held: np.ndarray  # (P, 9)
+    expiries: np.ndarray  # (E, 4)
+    legs: np.ndarray  # (3, E)
+
+
+@numba.extending.register_jitable(**INLINED)
+def _clear(desk: _Desk, row: int, columns: int) -> None:
+    for k in range(np.uint64(row * columns), np.uint64((row + 1) * columns), np.uint64(LANES)):
+        store(desk.sums, k, zeros(LANES))
+
+
+@numba.extending.register_jitable(**INLINED)
+def _place(desk: _Desk, market: Market, asset: int, count: int, columns: int) -> tuple[int, int]:
+    """Return where an asset stands, and how many assets stand there by now."""
+    place = desk.places[asset]
+    if place < 0:
+        place = count
+        count += 1
+        desk.places[asset] = place
+        desk.assets[place] = asset
+        for number in range(9):
+            desk.held[place, number] = 0.0
+        desk.held[place, _CONFIDENCE] = market.index_confidence[asset]
+        _clear(desk, 2 * place, columns)
+        _clear(desk, 2 * place + 1, columns)
+    return place, count
+
+
+@numba.extending.register_jitable(**INLINED)
+def _expiry(desk: _Desk, row: int, years: float, count: int, base: int, columns: int) -> int:
+    """Return the number of an expiry of one kind; a new one is the last."""
+    for e in range(count):
+        if desk.expiries[e, _YEARS] == years and desk.expiries[e, _ROW] == row:
+            return e
+    desk.expiries[count, _YEARS] = years
+    desk.expiries[count, _ROW] = row
+    desk.expiries[count, _PRESENT] = 0.0
+    desk.expiries[count, _DELTA] = 0.0
+    desk.legs[_HEAD, count] = -1
+    _clear(desk, base + count, columns)
+    return count
+
+
+@numba.extending.register_jitable(**INLINED)
+def _add_leg(desk: _Desk, given: KernelInput, row: int, i: int, quantity: float) -> None:
+    columns = np.uint64(given.constants[terms.SCENARIOS])
+    width = np.uint64(given.scratch.shape[1])
+    to, source = np.uint64(row) * columns, np.uint64(i) * width
+    factor = spread(quantity, LANES)
+    for k in range(np.uint64(0), columns, np.uint64(LANES)):
+        leg = factor * load(given.scratch, source + k, LANES)
+        store(desk.sums, to + k, load(desk.sums, to + k, LANES) + leg)
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _add_up(
+    given: KernelInput, market: Market, holdings: Holdings, account: int, desk: _Desk, base: int
+) -> tuple[int, int, float]:
+    """Add up the legs of an account; return assets and expiries met, and flat fees in USD."""
+    constants = given.constants
+    columns = int(constants[terms.SCENARIOS])
+    by_expiry, grouped = constants[terms.BY_EXPIRY] > 0.5, constants[terms.GROUPED] > 0.5
+    first = np.uint64(holdings.start[account])
+    assets = expiries = 0
+    notional = funding = 0.0
+    for slot in range(first, first + np.uint64(holdings.count[account])):
+        i, quantity = np.uint64(holdings.instrument[slot]), holdings.quantity[slot]
+        asset, inverse = market.asset[i], market.inverse[i]
+        option = market.kind[i] == OPTION
+        place, assets = _place(desk, market, asset, assets, columns)
+        row, delta = 2 * place + inverse, market.delta_usd[i]
+        if option and inverse == 1:
+            delta -= market.value_usd[i]
+        delta *= quantity
+        target = row
+        if grouped:
+            e = _expiry(desk, row, market.years[i], expiries, base, columns)
+            expiries += e == expiries
+            desk.expiries[e, _DELTA] += delta
+            if option:
+                at = np.int64(slot - first)
+                if desk.legs[_HEAD, e] < 0:
+                    desk.legs[_HEAD, e] = at
+                else:
+                    desk.legs[_NEXT, desk.legs[_TAIL, e]] = at
+                desk.legs[_TAIL, e] = at
+                desk.legs[_NEXT, at] = -1
+                if by_expiry:
+                    desk.expiries[e, _PRESENT] += quantity * market.value_usd[i]
+                    target = base + e
+        _add_leg(desk, given, target, i, quantity)
+        size = abs(quantity)
+        own = size * market.notional_usd[i]
+        notional += own
+        desk.held[place, _NET] += delta
+        desk.held[place, _GROSS] += abs(delta)
+        desk.held[place, _CONTRACTS] += size
+        if option:
+            desk.held[place, _SHORTS] += own if quantity < 0.0 else 0.0
+        else:
+            at_index = own
+            if inverse == 0:
+                at_index = size * (market.contract_size[i] * market.index[asset])
+            desk.held[place, _LINEAR] += at_index
+            if market.kind[i] == PERPETUAL:
+                expected = given.parameters[terms.RANGES + len(market.index) + asset]
+                funding += quantity * market.notional_usd[i] * expected
+            sure = market.confidence[i]
+            if sure < desk.held[place, _CONFIDENCE] or sure != sure:
+                desk.held[place, _CONFIDENCE] = sure
+    fees = constants[terms.FEE_RATE] * notional
+    return assets, expiries, fees + (0.0 if funding < 0.0 else funding)
+
+
+@numba.extending.register_jitable(**INLINED)
+def _own(given: KernelInput, asset: int, number: int) -> float:
+    """Return a constant of an asset."""
+    return given.constants[terms.SINGLES + asset * terms.ASSET_COLUMNS + number]
+
+
+@numba.extending.register_jitable(**INLINED)
+def _doubt(given: KernelInput, confidence: float) -> float:
+    """Return one less a confidence where that is below the threshold, else nothing."""
+    return 0.0 if confidence >= given.constants[terms.CONFIDENCE_FLOOR] else 1.0 - confidence
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _add_coins(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    account: int,
+    desk: _Desk,
+    moves: np.ndarray,
+    weights: np.ndarray,
+    assets: int,
+) -> tuple[int, float, float, float]:
+    """Add coins to what an account holds; return assets met, charges and doubt in USD."""
+    kept = extra = doubt = 0.0
+    columns = moves.shape[1]
+    for coin in range(len(market.index)):
+        amount = holdings.cash[1 + coin, account]
+        if amount != 0.0:
+            value = amount * market.index[coin]
+            sure = market.index_confidence[coin]
+            driver = int(_own(given, coin, terms.MOVES_WITH))
+            if driver >= 0:
+                place, assets = _place(desk, market, driver, assets, columns)
+                for k in range(columns):
+                    profit = weights[driver, k] * (value * (moves[driver, k] - 1.0))
+                    desk.sums[2 * place * columns + k] += profit
+                if not market.index_confidence[driver] >= sure:
+                    sure = market.index_confidence[driver]
+            kept += abs(value) * _own(given, coin, terms.COIN_MM)
+            extra += abs(value) * _own(given, coin, terms.COIN_IM)
+            doubt += abs(value) * _doubt(given, sure)
+    return assets, kept, extra, doubt * given.constants[terms.COIN_DOUBT_RATE]
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _close_expiries(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    account: int,
+    desk: _Desk,
+    weights: np.ndarray,
+    base: int,
+    count: int,
+) -> None:
+    """Turn values of expiries into profits; find basis, roll and naked options of each."""
+    constants, scratch, sums = given.constants, given.scratch, desk.sums
+    columns, basis = int(constants[terms.SCENARIOS]), int(constants[terms.BASIS_COLUMN])
+    by_expiry = constants[terms.BY_EXPIRY] > 0.5
+    skewed = np.uint64(scenario_row(constants, len(market.index), terms.SKEWED))
+    for e in range(count):
+        row = int(desk.expiries[e, _ROW])
+        place, asset = row // 2, desk.assets[row // 2]
+        least, years = _own(given, asset, terms.LEAST_ROLL), desk.expiries[e, _YEARS]
+        rolled = constants[terms.ROLL_PER_YEAR] * years
+        rolled = least if rolled < least else rolled
+        desk.held[place, _ROLL] += abs(desk.expiries[e, _DELTA]) * rolled
+        leg = desk.legs[_HEAD, e]
+        if leg < 0:
+            continue
+        if by_expiry:
+            i = holdings.instrument[holdings.start[account] + leg]
+            gain = spread(scratch[i, columns + terms.GAIN_FACTOR], LANES)
+            debt = spread(scratch[i, columns + terms.DEBT_FACTOR], LANES)
+            present = spread(-desk.expiries[e, _PRESENT], LANES)
+            source, to = np.uint64((base + e) * columns), np.uint64(row * columns)
+            own = np.uint64(asset * columns)
+            for k in range(np.uint64(0), np.uint64(columns), np.uint64(LANES)):
+                value = load(sums, source + k, LANES)
+                profit = where_negative(value, value * debt, value * gain) + present
+                loss = magnitude(profit) * spread(-1.0, LANES)
+                marks = load(constants, skewed + k, LANES)
+                profit = where_negative(marks, loss, profit) * load(weights, own + k, LANES)
+                store(sums, to + k, load(sums, to + k, LANES) + profit)
+            if basis >= 0:
+                up, down = sums[source + np.uint64(basis)], sums[source + np.uint64(basis + 1)]
+                worse = down if down < up else up
+                share = scratch[i, columns + terms.BASIS_SHARE]
+                desk.held[place, _BASIS] += 0.0 if worse >= 0.0 else worse * share
+        desk.held[place, _NAKED] += _naked(market, holdings, account, desk, leg)
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _naked(market: Market, holdings: Holdings, account: int, desk: _Desk, head: int) -> float:
+    """Return the coins of options of one expiry sold beyond those bought of their strike."""
+    first = holdings.start[account]
+    naked = 0.0
+    leg = head
+    while leg >= 0:
+        strike = market.strike[holdings.instrument[first + leg]]
+        net, seen, other = 0.0, False, head
+        while other >= 0:
+            i = holdings.instrument[first + other]
+            if market.strike[i] == strike:
+                seen |= other < leg
+                net += holdings.quantity[first + other] * market.contract_size[i]
+            other = desk.legs[_NEXT, other]
+        naked += 0.0 if seen or net >= 0.0 else -net
+        leg = desk.legs[_NEXT, leg]
+    return naked
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _scan(
+    given: KernelInput, market: Market, desk: _Desk, place: int, joint: int
+) -> tuple[float, int]:
+    """Return the lowest profit of an asset over all scenarios, and its scenario."""
+    constants, sums, asset = given.constants, desk.sums, desk.assets[place]
+    columns, lane = np.uint64(constants[terms.SCENARIOS]), np.uint64(LANES)
+    counted = spread(_own(given, asset, terms.GAIN_COUNTED), LANES)
+    dampener = _own(given, asset, terms.DAMPENER)
+    tails = np.uint64(scenario_row(constants, len(market.index), terms.TAIL))
+    linear = np.uint64(2 * place) * columns
+    coin = linear + columns
+    low, at = np.inf, 0
+    for k in range(np.uint64(0), columns, lane):
+        one, two = load(sums, linear + k, LANES), load(sums, coin + k, LANES)
+        profit = where_negative(one, one, one * counted) + where_negative(two, two, two * counted)
+        if dampener > 0.0:
+            damped = profit + spread(dampener, LANES) * load(constants, tails + k, LANES)
+            damped = where_negative(damped, damped, zeros(LANES))
+            profit = where_negative(profit, damped, profit)
+        if joint >= 0:
+            to = np.uint64(joint) * columns + k
+            store(sums, to, load(sums, to, LANES) + profit)
+        least = lowest(profit)
+        if not least >= low:
+            low, at = least, np.int64(k) + first_equal(profit, least)
+    return low, at
+
+
+@numba.extending.register_jitable(**INLINED)
+def _at_least(loss: float, least: float) -> float:
+    """Raise a loss to a least one; unknown if either is."""
+    excess = least - loss
+    return loss if excess <= 0.0 else loss + excess
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _loss_usd(given: KernelInput, desk: _Desk, place: int, scanned: float) -> float:
+    """Return the loss of an asset: the scan, what competes with it, and what is added."""
+    constants, held = given.constants, desk.held[place]
+    loss = _at_least(scanned, -held[_BASIS])
+    net, hedged = constants[terms.NET_DELTA_FLOOR], constants[terms.HEDGED_DELTA_FLOOR]
+    if net + hedged > 0.0:
+        delta = abs(held[_NET])
+        loss = _at_least(loss, net * delta + hedged * (0.5 * (held[_GROSS] - delta)))
+    short, contract = constants[terms.SHORT_MINIMUM], constants[terms.CONTRACT_MINIMUM]
+    if short + contract > 0.0:
+        loss = _at_least(loss, short * held[_SHORTS] + contract * held[_CONTRACTS])
+    loss += held[_ROLL]
+    if constants[terms.DELTA_RATE] > 0.0:
+        delta = abs(held[_NET])
+        beyond, cap = delta - constants[terms.DELTA_FREE], constants[terms.DELTA_CAP] * delta
+        shock = constants[terms.DELTA_RATE] * (0.0 if beyond < 0.0 else beyond)
+        loss += cap if cap < shock else shock
+    return loss
+
+
+@numba.extending.register_jitable(error_model="numpy")
+def _option_doubt(
+    given: KernelInput, market: Market, holdings: Holdings, account: int, desk: _Desk
+) -> float:
+    """Return the notional of options times the doubt in their oracles, USD."""
+    first, doubt = np.uint64(holdings.start[account]), 0.0
+    for slot in range(first, first + np.uint64(holdings.count[account])):
+        i = np.uint64(holdings.instrument[slot])
+        if market.kind[i] == OPTION:
+            sure = desk.held[desk.places[market.asset[i]], _CONFIDENCE]
+            own = market.confidence[i]
+            sure = own if own < sure or own != own else sure
+            doubt += _doubt(given, sure) * (abs(holdings.quantity[slot]) * market.notional_usd[i])
+    return doubt
+
+
+@requirement_kernel
+def portfolio_grid_kernel(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    accounts: np.ndarray,
+    requirement: Requirement,
+) -> None:
+    """Fill ``requirement`` as the module describes; see `portfolio_law`."""
+    reprice_stale(given, market, holdings, accounts)
+    constants, listed = given.constants, len(market.index)
+    columns = int(constants[terms.SCENARIOS])
+    coins = constants[terms.COINS_MATTER] > 0.5 and holdings.cash.shape[1] > 0
+    longest = 1
+    for account in accounts:
+        longest = max(longest, holdings.count[account])
+    places = listed if coins else min(listed, longest)
+    base = 2 * places + 1
+    desk = _Desk(
+        np.empty((base + longest) * columns),
+        np.full(listed, -1),
+        np.empty(places, np.int64),
+        np.empty((places, 9)),
+        np.empty((longest, 4)),
+        np.empty((3, longest), np.int64),
+    )
+    moves, weights = np.empty((listed, columns)), np.empty((listed, columns))
+    if coins or constants[terms.BY_EXPIRY] > 0.5:
+        tabulate_moves(given, moves, weights)
+    doubted = constants[terms.DOUBT_RATE] > 0.0
+    offset = constants[terms.OFFSET_BETWEEN]
+    joint = base - 1 if offset > 0.0 else -1
+    for account in accounts:
+        assets, expiries, kept = _add_up(given, market, holdings, account, desk, base)
+        extra = doubt = 0.0
+        if coins:
+            assets, own, more, doubt = _add_coins(
+                given, market, holdings, account, desk, moves, weights, assets
+            )
+            kept, extra = kept + own, extra + more
+        _close_expiries(given, market, holdings, account, desk, weights, base, expiries)
+        if joint >= 0:
+            _clear(desk, joint, columns)
+        loss = scanned = largest = 0.0
+        worst = -1
+        for place in range(assets):
+            asset, held = desk.assets[place], desk.held[place]
+            low, at = _scan(given, market, desk, place, joint)
+            own = 0.0 if low >= 0.0 else -low
+            if own > largest:
+                largest, worst = own, at
+            scanned += own
+            loss += _loss_usd(given, desk, place, own)
+            naked = held[_NAKED] * market.index[asset]
+            kept += held[_LINEAR] * _own(given, asset, terms.PERPETUAL_MM)
+            kept += naked * _own(given, asset, terms.OPTION_MM)
+            extra += held[_LINEAR] * _own(given, asset, terms.PERPETUAL_IM)
+            extra += naked * _own(given, asset, terms.OPTION_IM)
+            if doubted:
+                rate = constants[terms.DOUBT_RATE] * _doubt(given, held[_CONFIDENCE])
+                doubt += rate * held[_LINEAR]
+        if doubted:
+            options = _option_doubt(given, market, holdings, account, desk)
+            doubt += constants[terms.DOUBT_RATE] * options
+        if joint >= 0:
+            low = np.inf
+            for k in range(joint * columns, (joint + 1) * columns):
+                low = desk.sums[k] if not desk.sums[k] >= low else low
+            together = 0.0 if low >= 0.0 else -low
+            loss -= offset * (scanned - together)
+        for place in range(assets):
+            desk.places[desk.assets[place]] = -1
+        factor = constants[terms.IM_FACTOR] + given.parameters[terms.PEG]
+        if constants[terms.CHARGES_INSIDE] > 0.5:
+            maintenance = constants[terms.MM_FACTOR] * (loss + kept)
+            initial = factor * (loss + kept) + (extra + doubt)
+        else:
+            maintenance = constants[terms.MM_FACTOR] * loss + kept
+            initial = factor * loss + kept + (extra + doubt)
+        requirement.maintenance[account] = maintenance
+        requirement.initial[account] = maintenance if initial < maintenance else initial
+        requirement.worst_scenario[account] = worst
+
+
+portfolio_grid = RequirementRule(
+    "portfolio_grid",
+    portfolio_grid_kernel,
+    portfolio_grid_reference,
+    scratch_columns=terms.columns_of,
+    explain=portfolio_grid_explain,
+)
+"""Worst of a scenario grid with the charges that venues add to it."""
