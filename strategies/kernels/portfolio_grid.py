@@ -46,6 +46,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+from numba import types
 
 from backtest.instruments import OPTION, PERPETUAL
 from backtest.kernels.black76 import INLINED
@@ -59,7 +60,14 @@ from backtest.kernels.lanes import (
     where_negative,
     zeros,
 )
-from backtest.kernels.types import Holdings, KernelInput, Market, Requirement, requirement_kernel
+from backtest.kernels.types import (
+    KERNEL_SIGNATURE,
+    Holdings,
+    KernelInput,
+    Market,
+    Requirement,
+    requirement_kernel,
+)
 from backtest.requirement import RequirementRule
 from strategies.kernels import portfolio_terms as terms
 from strategies.kernels.portfolio_law import portfolio_grid_explain, portfolio_grid_reference
@@ -72,6 +80,8 @@ _CONFIDENCE, _NET, _GROSS, _LINEAR, _SHORTS, _CONTRACTS, _NAKED, _ROLL, _BASIS =
 """Numbers per asset that an account holds: USD, but for the first (a share) and contracts."""
 _YEARS, _ROW, _PRESENT, _DELTA = range(4)
 """Numbers per expiry that an account holds: time, row of its kind, USD, USD."""
+_F8, _I8 = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
+_F8_TABLE, _I8_TABLE = types.Array(types.float64, 2, "C"), types.Array(types.int64, 2, "C")
 _HEAD, _TAIL, _NEXT = range(3)
 """Lists of the legs of an expiry: its first and last slot, and after each slot the next."""
 
@@ -85,6 +95,8 @@ class _Desk(NamedTuple):
     held: np.ndarray  # (P, 9)
     expiries: np.ndarray  # (E, 4)
     legs: np.ndarray  # (3, E)
+    moves: np.ndarray  # (A, K) factor on the price
+    weights: np.ndarray  # (A, K) share of the profit that counts
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -136,7 +148,7 @@ def _add_leg(desk: _Desk, given: KernelInput, row: int, i: int, quantity: float)
         store(desk.sums, to + k, load(desk.sums, to + k, LANES) + leg)
 
 
-@numba.extending.register_jitable(error_model="numpy")
+@numba.extending.register_jitable(**INLINED)
 def _add_up(
     given: KernelInput, market: Market, holdings: Holdings, account: int, desk: _Desk, base: int
 ) -> tuple[int, int, float]:
@@ -208,19 +220,18 @@ def _doubt(given: KernelInput, confidence: float) -> float:
     return 0.0 if confidence >= given.constants[terms.CONFIDENCE_FLOOR] else 1.0 - confidence
 
 
-@numba.extending.register_jitable(error_model="numpy")
+@numba.extending.register_jitable(**INLINED)
 def _add_coins(
     given: KernelInput,
     market: Market,
     holdings: Holdings,
     account: int,
     desk: _Desk,
-    moves: np.ndarray,
-    weights: np.ndarray,
     assets: int,
 ) -> tuple[int, float, float, float]:
     """Add coins to what an account holds; return assets met, charges and doubt in USD."""
     kept = extra = doubt = 0.0
+    moves, weights = desk.moves, desk.weights
     columns = moves.shape[1]
     for coin in range(len(market.index)):
         amount = holdings.cash[1 + coin, account]
@@ -241,14 +252,13 @@ def _add_coins(
     return assets, kept, extra, doubt * given.constants[terms.COIN_DOUBT_RATE]
 
 
-@numba.extending.register_jitable(error_model="numpy")
+@numba.extending.register_jitable(**INLINED)
 def _close_expiries(
     given: KernelInput,
     market: Market,
     holdings: Holdings,
     account: int,
     desk: _Desk,
-    weights: np.ndarray,
     base: int,
     count: int,
 ) -> None:
@@ -279,7 +289,7 @@ def _close_expiries(
                 profit = where_negative(value, value * debt, value * gain) + present
                 loss = magnitude(profit) * spread(-1.0, LANES)
                 marks = load(constants, skewed + k, LANES)
-                profit = where_negative(marks, loss, profit) * load(weights, own + k, LANES)
+                profit = where_negative(marks, loss, profit) * load(desk.weights, own + k, LANES)
                 store(sums, to + k, load(sums, to + k, LANES) + profit)
             if basis >= 0:
                 up, down = sums[source + np.uint64(basis)], sums[source + np.uint64(basis + 1)]
@@ -289,7 +299,7 @@ def _close_expiries(
         desk.held[place, _NAKED] += _naked(market, holdings, account, desk, leg)
 
 
-@numba.extending.register_jitable(error_model="numpy")
+@numba.extending.register_jitable(**INLINED)
 def _naked(market: Market, holdings: Holdings, account: int, desk: _Desk, head: int) -> float:
     """Return the coins of options of one expiry sold beyond those bought of their strike."""
     first = holdings.start[account]
@@ -309,7 +319,7 @@ def _naked(market: Market, holdings: Holdings, account: int, desk: _Desk, head: 
     return naked
 
 
-@numba.extending.register_jitable(error_model="numpy")
+@numba.extending.register_jitable(**INLINED)
 def _scan(
     given: KernelInput, market: Market, desk: _Desk, place: int, joint: int
 ) -> tuple[float, int]:
@@ -345,7 +355,7 @@ def _at_least(loss: float, least: float) -> float:
     return loss if excess <= 0.0 else loss + excess
 
 
-@numba.extending.register_jitable(error_model="numpy")
+@numba.extending.register_jitable(**INLINED)
 def _loss_usd(given: KernelInput, desk: _Desk, place: int, scanned: float) -> float:
     """Return the loss of an asset: the scan, what competes with it, and what is added."""
     constants, held = given.constants, desk.held[place]
@@ -366,7 +376,7 @@ def _loss_usd(given: KernelInput, desk: _Desk, place: int, scanned: float) -> fl
     return loss
 
 
-@numba.extending.register_jitable(error_model="numpy")
+@numba.extending.register_jitable(**INLINED)
 def _option_doubt(
     given: KernelInput, market: Market, holdings: Holdings, account: int, desk: _Desk
 ) -> float:
@@ -382,35 +392,30 @@ def _option_doubt(
     return doubt
 
 
-@requirement_kernel
-def portfolio_grid_kernel(
+_DESK_TYPE = types.NamedTuple(
+    (_F8, _I8, _I8, _F8_TABLE, _F8_TABLE, _I8_TABLE, _F8_TABLE, _F8_TABLE), _Desk
+)
+
+
+@numba.njit(
+    types.void(*KERNEL_SIGNATURE.args, _DESK_TYPE),
+    error_model="numpy",
+    cache=True,
+    nogil=True,
+    _nrt=False,
+)
+def _ask(
     given: KernelInput,
     market: Market,
     holdings: Holdings,
     accounts: np.ndarray,
     requirement: Requirement,
+    desk: _Desk,
 ) -> None:
-    """Fill ``requirement`` as the module describes; see `portfolio_law`."""
-    reprice_stale(given, market, holdings, accounts)
-    constants, listed = given.constants, len(market.index)
-    columns = int(constants[terms.SCENARIOS])
+    """Fill ``requirement``, given prices and a desk; nothing is counted here, so it is fast."""
+    constants, columns = given.constants, int(given.constants[terms.SCENARIOS])
     coins = constants[terms.COINS_MATTER] > 0.5 and holdings.cash.shape[1] > 0
-    longest = 1
-    for account in accounts:
-        longest = max(longest, holdings.count[account])
-    places = listed if coins else min(listed, longest)
-    base = 2 * places + 1
-    desk = _Desk(
-        np.empty((base + longest) * columns),
-        np.full(listed, -1),
-        np.empty(places, np.int64),
-        np.empty((places, 9)),
-        np.empty((longest, 4)),
-        np.empty((3, longest), np.int64),
-    )
-    moves, weights = np.empty((listed, columns)), np.empty((listed, columns))
-    if coins or constants[terms.BY_EXPIRY] > 0.5:
-        tabulate_moves(given, moves, weights)
+    base = 2 * desk.held.shape[0] + 1
     doubted = constants[terms.DOUBT_RATE] > 0.0
     offset = constants[terms.OFFSET_BETWEEN]
     joint = base - 1 if offset > 0.0 else -1
@@ -419,10 +424,10 @@ def portfolio_grid_kernel(
         extra = doubt = 0.0
         if coins:
             assets, own, more, doubt = _add_coins(
-                given, market, holdings, account, desk, moves, weights, assets
+                given, market, holdings, account, desk, assets
             )
             kept, extra = kept + own, extra + more
-        _close_expiries(given, market, holdings, account, desk, weights, base, expiries)
+        _close_expiries(given, market, holdings, account, desk, base, expiries)
         if joint >= 0:
             _clear(desk, joint, columns)
         loss = scanned = largest = 0.0
@@ -464,6 +469,37 @@ def portfolio_grid_kernel(
         requirement.maintenance[account] = maintenance
         requirement.initial[account] = maintenance if initial < maintenance else initial
         requirement.worst_scenario[account] = worst
+
+
+@requirement_kernel
+def portfolio_grid_kernel(
+    given: KernelInput,
+    market: Market,
+    holdings: Holdings,
+    accounts: np.ndarray,
+    requirement: Requirement,
+) -> None:
+    """Fill ``requirement`` as the module describes; see `portfolio_law`."""
+    reprice_stale(given, market, holdings, accounts)
+    constants, listed = given.constants, len(market.index)
+    columns = int(constants[terms.SCENARIOS])
+    longest = 1
+    for account in accounts:
+        longest = max(longest, holdings.count[account])
+    places = listed if constants[terms.COINS_MATTER] > 0.5 else min(listed, longest)
+    moves, weights = np.empty((listed, columns)), np.empty((listed, columns))
+    tabulate_moves(given, moves, weights)
+    desk = _Desk(
+        np.empty((2 * places + 1 + longest) * columns),
+        np.full(listed, -1),
+        np.empty(places, np.int64),
+        np.empty((places, 9)),
+        np.empty((longest, 4)),
+        np.empty((3, longest), np.int64),
+        moves,
+        weights,
+    )
+    _ask(given, market, holdings, accounts, requirement, desk)
 
 
 portfolio_grid = RequirementRule(
