@@ -11,7 +11,6 @@ from experiments.vector_adapters.kernels import bracketed_margin_usd
 from strategies.formulas.options import bybit_short, deribit_short, opyn_short
 from strategies.formulas.sized import (
     SkewMarket,
-    hedged_delta_floor,
     open_interest_rate,
     size_rate,
     skew_cost,
@@ -135,25 +134,6 @@ def _opyn_option(given: _OpynOption) -> Answers:
     """Naked margin: of puts in dollars, of calls in coins."""
     each = opyn_short(given.strike, given.spot, given.spot_shock, given.upper_bound, given.put)
     return {"margin": each * given.amount}
-
-
-class _ParadexLeg(Inputs):
-    q: Number
-    delta: Number
-
-
-class _ParadexFloor(Inputs):
-    net_w: Number
-    hedged_w: Number
-    spot: Number
-    positions: list[_ParadexLeg]
-
-
-@answers(MARGIN, _ParadexFloor, "Paradex", "portfolio_margin_greeks_floor")
-def _paradex_floor(given: _ParadexFloor) -> Answers:
-    """Least portfolio margin by net and hedged delta."""
-    deltas = [leg.q * leg.delta for leg in given.positions]
-    return {"margin": hedged_delta_floor(deltas, given.spot, given.net_w, given.hedged_w)}
 
 
 class _ParadexOrders(Inputs):

@@ -71,22 +71,3 @@ def skew_cost(position: SkewMarket) -> float:
     The fill is priced at the skew half-way through the trade, so it is a loss at the oracle.
     """
     return position.size * position.size / (2.0 * position.skew_scale) * position.price
-
-
-def hedged_delta_floor(
-    deltas: Sequence[float], spot: float, net_rate: float, hedged_rate: float
-) -> float:
-    """Return the least portfolio margin: one rate on net delta, another on what it hedges.
-
-    Parameters
-    ----------
-    deltas
-        Of the legs, in coins.
-    spot
-        Price of the coin.
-    net_rate, hedged_rate
-        Paradex: 2 % and 1 %.
-    """
-    net = abs(sum(deltas))
-    gross = sum(abs(delta) for delta in deltas)
-    return (net_rate * net + hedged_rate * 0.5 * (gross - net)) * spot

@@ -98,6 +98,7 @@ class Parts:
 
     scans: dict[int, list[float]] = field(default_factory=dict)
     losses: dict[int, dict[str, float]] = field(default_factory=dict)
+    basis_usd: float = 0.0
     loss: float = 0.0
     offset: float = 0.0
     kept: float = 0.0
@@ -211,7 +212,7 @@ def _shocked(
     return (0.0 if lowered < 0.0 else lowered) * root, raised * root
 
 
-def parts_of(given: KernelInput, market: Market, holdings: Holdings, account: int) -> Parts:
+def scenario_parts(given: KernelInput, market: Market, holdings: Holdings, account: int) -> Parts:
     """Work out the parts of one account's requirement."""
     rules, parts = Rules(given, len(market.index)), Parts()
     held: dict[int, Held] = {}
@@ -232,6 +233,7 @@ def parts_of(given: KernelInput, market: Market, holdings: Holdings, account: in
         if loss > largest:
             largest, parts.worst = loss, (asset, row.index(low))
         scanned += loss
+        parts.basis_usd -= own.basis
         parts.losses[asset], total = _loss_usd(rules, own, loss)
         parts.loss += total
         _charge(rules, asset, own, float(market.index[asset]), parts)
@@ -482,7 +484,7 @@ def portfolio_grid_reference(
         NaN makes its account's requirement NaN where the policy's rules look at it.
     """
     for account in accounts:
-        parts = parts_of(given, market, holdings, int(account))
+        parts = scenario_parts(given, market, holdings, int(account))
         initial, maintenance = _margins(given, parts)
         requirement.maintenance[account] = maintenance
         requirement.initial[account] = maintenance if initial < maintenance else initial
@@ -496,7 +498,7 @@ def portfolio_grid_explain(
 
     Parts of the loss are shown after the factor of the loss.
     """
-    parts = parts_of(given, market, holdings, account)
+    parts = scenario_parts(given, market, holdings, account)
     margins = _margins(given, parts)
     one = given.constants
     factors = float(one[terms.IM_FACTOR]) + float(given.parameters[terms.PEG]), float(
