@@ -199,7 +199,7 @@ class PortfolioGrid(MarginPolicy):
     initial_factor: Knob = knob(
         1.0, low=0.5, high=3, unit="of the loss", doc="in initial margin"
     )
-    maintenance_factor: Knob = knob(
+    maintenance_ratio: Knob = knob(
         "80%", low="10%", high=3, unit="of the loss", doc="in maintenance margin"
     )
     charges: Charges = Charges()
@@ -316,7 +316,7 @@ class PortfolioGrid(MarginPolicy):
         matter = coin_rate > 0.0 or any(c != CoinTerms() for c in coins)
         return {
             terms.IM_FACTOR: self.initial_factor,
-            terms.MM_FACTOR: self.maintenance_factor,
+            terms.MM_FACTOR: self.maintenance_ratio,
             terms.CHARGES_INSIDE: float(self.charges_inside),
             terms.POWER_NEAR: self.power_to_30_days,
             terms.POWER_FAR: self.power_beyond,

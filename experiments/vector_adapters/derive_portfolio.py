@@ -288,7 +288,7 @@ class _SecondParameters(Inputs):
             power_beyond=self.long_power,
             least_days=self.dte_floor_days,
             initial_factor=self.im_loss_factor,
-            maintenance_factor=self.mm_loss_factor,
+            maintenance_ratio=self.mm_loss_factor,
             charges={
                 "perpetual": self.mm_perp,
                 "perpetual_extra": self.im_perp_extra,

@@ -103,7 +103,7 @@ def _deribit_matrix(given: _DeribitMatrix) -> Answers:
         price_range=given.price_range,
         price_steps=given.buckets,
         gain_counted=given.pnl_offset,
-        maintenance_factor=given.mm_factor,
+        maintenance_ratio=given.mm_factor,
         roll={"least": given.min_annualised_move, "per_year": given.annualised_move_risk},
         delta_shock=None,
         assets={},
@@ -149,6 +149,7 @@ def _dederi_future(given: _DederiFuture) -> Answers:
         "deribit-portfolio",
         points=[{"move": -abs(given.shock), "volatility": "none"}],
         charges={"perpetual": given.contingency},
+        gain_counted=1.0,
         assets={},
     )
     held = Portfolio(assets={"COIN": AssetState(index=given.index)}, positions=(leg,))

@@ -41,7 +41,7 @@ def preset(name: str, **numbers: Any) -> MarginPolicy:
     try:
         return policy(f"preset:{name}", **numbers)
     except RemarginError as error:
-        raise NotCoveredError(f"no policy of these numbers: {error}") from None
+        raise NotCoveredError(f"the policy has no answer to these inputs: {error}") from None
 
 
 def scenario_profits(rules: MarginPolicy, portfolio: Portfolio) -> Parts:
