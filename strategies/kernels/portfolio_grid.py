@@ -78,71 +78,78 @@ __all__ = ["portfolio_grid"]
 
 _CONFIDENCE, _NET, _GROSS, _LINEAR, _SHORTS, _CONTRACTS, _NAKED, _ROLL, _BASIS = range(9)
 """Numbers per asset that an account holds: USD, but for the first (a share) and contracts."""
-_YEARS, _ROW, _PRESENT, _DELTA = range(4)
-"""Numbers per expiry that an account holds: time, row of its kind, USD, USD."""
 _F8, _I8 = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
-_F8_TABLE, _I8_TABLE = types.Array(types.float64, 2, "C"), types.Array(types.int64, 2, "C")
-_HEAD, _TAIL, _NEXT = range(3)
-"""Lists of the legs of an expiry: its first and last slot, and after each slot the next."""
+_U8, _TABLE = types.Array(types.uint64, 1, "C"), types.Array(types.float64, 2, "C")
 
 
 class _Desk(NamedTuple):
     """What one account is worked out on; allocated once per call, cleared as it is used."""
 
-    sums: np.ndarray  # ((2 P + E) * K,) profits of linear and coin-settled, values of expiries
+    base: np.ndarray  # (1,) row of ``sums`` at which expiries begin
+    sums: np.ndarray  # ((2 P + 1 + E) * K,) profits of linear and coin-settled, then values
     places: np.ndarray  # (A,) where an asset stands among those held, -1 if nowhere
     assets: np.ndarray  # (P,) assets in the order they were met
-    held: np.ndarray  # (P, 9)
-    expiries: np.ndarray  # (E, 4)
-    legs: np.ndarray  # (3, E)
+    held: np.ndarray  # (P, 9) numbers of each
+    rows: np.ndarray  # (E,) of each expiry: row of its kind's profits,
+    years: np.ndarray  # (E,) time,
+    present: np.ndarray  # (E,) value in the account's equity, USD,
+    delta: np.ndarray  # (E,) USD per unit move,
+    head: np.ndarray  # (E,) first of its options, -1 if none,
+    tail: np.ndarray  # (E,) and last, both counted within the account
+    following: np.ndarray  # (E,) after each option of an expiry the next, -1 after the last
     moves: np.ndarray  # (A, K) factor on the price
     weights: np.ndarray  # (A, K) share of the profit that counts
 
 
 @numba.extending.register_jitable(**INLINED)
-def _clear(desk: _Desk, row: int, columns: int) -> None:
-    for k in range(np.uint64(row * columns), np.uint64((row + 1) * columns), np.uint64(LANES)):
+def _clear(desk: _Desk, row: np.uint64, columns: np.uint64) -> None:
+    for k in range(row * columns, (row + np.uint64(1)) * columns, np.uint64(LANES)):
         store(desk.sums, k, zeros(LANES))
 
 
 @numba.extending.register_jitable(**INLINED)
-def _place(desk: _Desk, market: Market, asset: int, count: int, columns: int) -> tuple[int, int]:
+def _place(
+    desk: _Desk, market: Market, asset: np.uint64, count: np.uint64, columns: np.uint64
+) -> tuple[np.uint64, np.uint64]:
     """Return where an asset stands, and how many assets stand there by now."""
     place = desk.places[asset]
     if place < 0:
-        place = count
-        count += 1
+        place = np.int64(count)
         desk.places[asset] = place
-        desk.assets[place] = asset
-        for number in range(9):
-            desk.held[place, number] = 0.0
-        desk.held[place, _CONFIDENCE] = market.index_confidence[asset]
-        _clear(desk, 2 * place, columns)
-        _clear(desk, 2 * place + 1, columns)
-    return place, count
+        desk.assets[count] = asset
+        own = desk.held[count]
+        for number in range(_BASIS + 1):
+            own[np.uint64(number)] = 0.0
+        own[_CONFIDENCE] = market.index_confidence[asset]
+        _clear(desk, count + count, columns)
+        _clear(desk, count + count + np.uint64(1), columns)
+        count += np.uint64(1)
+    return np.uint64(place), count
 
 
 @numba.extending.register_jitable(**INLINED)
-def _expiry(desk: _Desk, row: int, years: float, count: int, base: int, columns: int) -> int:
-    """Return the number of an expiry of one kind; a new one is the last."""
+def _expiry(
+    desk: _Desk, row: np.uint64, years: float, count: np.uint64
+) -> tuple[np.uint64, np.uint64]:
+    """Return the number of an expiry of one kind, and how many there are by now."""
+    found = count
+    # All are looked at: where a search ends no processor can foresee.
     for e in range(count):
-        if desk.expiries[e, _YEARS] == years and desk.expiries[e, _ROW] == row:
-            return e
-    desk.expiries[count, _YEARS] = years
-    desk.expiries[count, _ROW] = row
-    desk.expiries[count, _PRESENT] = 0.0
-    desk.expiries[count, _DELTA] = 0.0
-    desk.legs[_HEAD, count] = -1
-    _clear(desk, base + count, columns)
-    return count
+        same = (desk.years[e] == years) & (desk.rows[e] == row)
+        found = e if same else found
+    if found == count:
+        desk.years[count], desk.rows[count] = years, row
+        desk.present[count] = desk.delta[count] = 0.0
+        desk.head[count] = desk.tail[count] = -1
+        count += np.uint64(1)
+    return found, count
 
 
 @numba.extending.register_jitable(**INLINED)
-def _add_leg(desk: _Desk, given: KernelInput, row: int, i: int, quantity: float) -> None:
+def _add_leg(desk: _Desk, given: KernelInput, row: np.uint64, i: np.uint64, size: float) -> None:
     columns = np.uint64(given.constants[terms.SCENARIOS])
-    width = np.uint64(given.scratch.shape[1])
-    to, source = np.uint64(row) * columns, np.uint64(i) * width
-    factor = spread(quantity, LANES)
+    to, source = row * columns, i * np.uint64(given.scratch.shape[1])
+    factor = spread(size, LANES)
     for k in range(np.uint64(0), columns, np.uint64(LANES)):
         leg = factor * load(given.scratch, source + k, LANES)
         store(desk.sums, to + k, load(desk.sums, to + k, LANES) + leg)
@@ -150,60 +157,69 @@ def _add_leg(desk: _Desk, given: KernelInput, row: int, i: int, quantity: float)
 
 @numba.extending.register_jitable(**INLINED)
 def _add_up(
-    given: KernelInput, market: Market, holdings: Holdings, account: int, desk: _Desk, base: int
-) -> tuple[int, int, float]:
-    """Add up the legs of an account; return assets and expiries met, and flat fees in USD."""
+    given: KernelInput, market: Market, holdings: Holdings, account: int, desk: _Desk
+) -> tuple[np.uint64, np.uint64, float]:
+    """Add up the legs of an account; return assets and expiries met, and provisions in USD."""
     constants = given.constants
-    columns = int(constants[terms.SCENARIOS])
-    by_expiry, grouped = constants[terms.BY_EXPIRY] > 0.5, constants[terms.GROUPED] > 0.5
+    columns, base = np.uint64(constants[terms.SCENARIOS]), desk.base[0]
+    by_expiry, rolled = constants[terms.BY_EXPIRY] > 0.5, constants[terms.ROLLED] > 0.5
+    chained = constants[terms.NAKED] > 0.5
+    grouped = by_expiry | rolled | chained
+    floored = constants[terms.NET_DELTA_FLOOR] + constants[terms.HEDGED_DELTA_FLOOR] > 0.0
+    netted = floored | (constants[terms.DELTA_RATE] > 0.0)
+    counted = constants[terms.SHORT_MINIMUM] + constants[terms.CONTRACT_MINIMUM] > 0.0
+    provided = constants[terms.FEE_RATE] > 0.0
     first = np.uint64(holdings.start[account])
-    assets = expiries = 0
+    assets = expiries = np.uint64(0)
     notional = funding = 0.0
     for slot in range(first, first + np.uint64(holdings.count[account])):
         i, quantity = np.uint64(holdings.instrument[slot]), holdings.quantity[slot]
-        asset, inverse = market.asset[i], market.inverse[i]
+        asset, inverse = np.uint64(market.asset[i]), np.uint64(market.inverse[i])
         option = market.kind[i] == OPTION
         place, assets = _place(desk, market, asset, assets, columns)
-        row, delta = 2 * place + inverse, market.delta_usd[i]
-        if option and inverse == 1:
-            delta -= market.value_usd[i]
-        delta *= quantity
-        target = row
+        own, row = desk.held[place], place + place + inverse
+        target, delta = row, 0.0
+        if netted | rolled:
+            inside = market.value_usd[i] if option & (inverse == np.uint64(1)) else 0.0
+            delta = (market.delta_usd[i] - inside) * quantity
         if grouped:
-            e = _expiry(desk, row, market.years[i], expiries, base, columns)
-            expiries += e == expiries
-            desk.expiries[e, _DELTA] += delta
+            e, count = _expiry(desk, row, market.years[i], expiries)
+            if by_expiry and count > expiries:
+                _clear(desk, base + e, columns)
+            expiries = count
+            desk.delta[e] += delta
             if option:
-                at = np.int64(slot - first)
-                if desk.legs[_HEAD, e] < 0:
-                    desk.legs[_HEAD, e] = at
-                else:
-                    desk.legs[_NEXT, desk.legs[_TAIL, e]] = at
-                desk.legs[_TAIL, e] = at
-                desk.legs[_NEXT, at] = -1
+                at, tail = np.int64(slot - first), desk.tail[e]
+                if tail < 0:
+                    desk.head[e] = at
+                elif chained:
+                    desk.following[np.uint64(tail)] = at
+                desk.tail[e] = at
+                desk.following[np.uint64(at)] = -1
                 if by_expiry:
-                    desk.expiries[e, _PRESENT] += quantity * market.value_usd[i]
+                    desk.present[e] += quantity * market.value_usd[i]
                     target = base + e
         _add_leg(desk, given, target, i, quantity)
-        size = abs(quantity)
-        own = size * market.notional_usd[i]
-        notional += own
-        desk.held[place, _NET] += delta
-        desk.held[place, _GROSS] += abs(delta)
-        desk.held[place, _CONTRACTS] += size
-        if option:
-            desk.held[place, _SHORTS] += own if quantity < 0.0 else 0.0
-        else:
-            at_index = own
-            if inverse == 0:
-                at_index = size * (market.contract_size[i] * market.index[asset])
-            desk.held[place, _LINEAR] += at_index
+        if netted:
+            own[_NET] += delta
+            own[_GROSS] += abs(delta)
+        if counted:
+            own[_CONTRACTS] += abs(quantity)
+            if option:
+                own[_SHORTS] += max(-quantity, 0.0) * market.notional_usd[i]
+        if provided:
+            notional += abs(quantity) * market.notional_usd[i]
+        if not option:
+            usd = market.notional_usd[i]
+            if inverse == np.uint64(0):
+                usd = market.contract_size[i] * market.index[asset]
+            own[_LINEAR] += abs(quantity) * usd
             if market.kind[i] == PERPETUAL:
                 expected = given.parameters[terms.RANGES + len(market.index) + asset]
                 funding += quantity * market.notional_usd[i] * expected
             sure = market.confidence[i]
-            if sure < desk.held[place, _CONFIDENCE] or sure != sure:
-                desk.held[place, _CONFIDENCE] = sure
+            if sure < own[_CONFIDENCE] or sure != sure:
+                own[_CONFIDENCE] = sure
     fees = constants[terms.FEE_RATE] * notional
     return assets, expiries, fees + (0.0 if funding < 0.0 else funding)
 
@@ -227,12 +243,11 @@ def _add_coins(
     holdings: Holdings,
     account: int,
     desk: _Desk,
-    assets: int,
-) -> tuple[int, float, float, float]:
+    assets: np.uint64,
+) -> tuple[np.uint64, float, float, float]:
     """Add coins to what an account holds; return assets met, charges and doubt in USD."""
     kept = extra = doubt = 0.0
-    moves, weights = desk.moves, desk.weights
-    columns = moves.shape[1]
+    columns = desk.moves.shape[1]
     for coin in range(len(market.index)):
         amount = holdings.cash[1 + coin, account]
         if amount != 0.0:
@@ -240,10 +255,13 @@ def _add_coins(
             sure = market.index_confidence[coin]
             driver = int(_own(given, coin, terms.MOVES_WITH))
             if driver >= 0:
-                place, assets = _place(desk, market, driver, assets, columns)
+                place, assets = _place(
+                    desk, market, np.uint64(driver), assets, np.uint64(columns)
+                )
+                moves, weights = desk.moves[driver], desk.weights[driver]
+                row = 2 * np.int64(place) * columns
                 for k in range(columns):
-                    profit = weights[driver, k] * (value * (moves[driver, k] - 1.0))
-                    desk.sums[2 * place * columns + k] += profit
+                    desk.sums[row + k] += weights[k] * (value * (moves[k] - 1.0))
                 if not market.index_confidence[driver] >= sure:
                     sure = market.index_confidence[driver]
             kept += abs(value) * _own(given, coin, terms.COIN_MM)
@@ -259,32 +277,33 @@ def _close_expiries(
     holdings: Holdings,
     account: int,
     desk: _Desk,
-    base: int,
-    count: int,
+    count: np.uint64,
 ) -> None:
     """Turn values of expiries into profits; find basis, roll and naked options of each."""
     constants, scratch, sums = given.constants, given.scratch, desk.sums
-    columns, basis = int(constants[terms.SCENARIOS]), int(constants[terms.BASIS_COLUMN])
-    by_expiry = constants[terms.BY_EXPIRY] > 0.5
+    columns, basis = np.uint64(constants[terms.SCENARIOS]), int(constants[terms.BASIS_COLUMN])
+    by_expiry, chained = constants[terms.BY_EXPIRY] > 0.5, constants[terms.NAKED] > 0.5
+    rolled = constants[terms.ROLLED] > 0.5
     skewed = np.uint64(scenario_row(constants, len(market.index), terms.SKEWED))
+    first = np.uint64(holdings.start[account])
     for e in range(count):
-        row = int(desk.expiries[e, _ROW])
-        place, asset = row // 2, desk.assets[row // 2]
-        least, years = _own(given, asset, terms.LEAST_ROLL), desk.expiries[e, _YEARS]
-        rolled = constants[terms.ROLL_PER_YEAR] * years
-        rolled = least if rolled < least else rolled
-        desk.held[place, _ROLL] += abs(desk.expiries[e, _DELTA]) * rolled
-        leg = desk.legs[_HEAD, e]
-        if leg < 0:
+        row, head = desk.rows[e], desk.head[e]
+        place = row >> np.uint64(1)
+        asset, held = desk.assets[place], desk.held[place]
+        if rolled:
+            least = _own(given, asset, terms.LEAST_ROLL)
+            move = constants[terms.ROLL_PER_YEAR] * desk.years[e]
+            held[_ROLL] += abs(desk.delta[e]) * (least if move < least else move)
+        if head < 0:
             continue
         if by_expiry:
-            i = holdings.instrument[holdings.start[account] + leg]
-            gain = spread(scratch[i, columns + terms.GAIN_FACTOR], LANES)
-            debt = spread(scratch[i, columns + terms.DEBT_FACTOR], LANES)
-            present = spread(-desk.expiries[e, _PRESENT], LANES)
-            source, to = np.uint64((base + e) * columns), np.uint64(row * columns)
-            own = np.uint64(asset * columns)
-            for k in range(np.uint64(0), np.uint64(columns), np.uint64(LANES)):
+            i = np.uint64(holdings.instrument[first + np.uint64(head)])
+            gain = spread(scratch[i, columns + np.uint64(terms.GAIN_FACTOR)], LANES)
+            debt = spread(scratch[i, columns + np.uint64(terms.DEBT_FACTOR)], LANES)
+            present = spread(-desk.present[e], LANES)
+            source, to = (desk.base[0] + e) * columns, row * columns
+            own = np.uint64(asset) * columns
+            for k in range(np.uint64(0), columns, np.uint64(LANES)):
                 value = load(sums, source + k, LANES)
                 profit = where_negative(value, value * debt, value * gain) + present
                 loss = magnitude(profit) * spread(-1.0, LANES)
@@ -292,46 +311,53 @@ def _close_expiries(
                 profit = where_negative(marks, loss, profit) * load(desk.weights, own + k, LANES)
                 store(sums, to + k, load(sums, to + k, LANES) + profit)
             if basis >= 0:
-                up, down = sums[source + np.uint64(basis)], sums[source + np.uint64(basis + 1)]
+                up = sums[source + np.uint64(basis)]
+                down = sums[source + np.uint64(basis + 1)]
                 worse = down if down < up else up
-                share = scratch[i, columns + terms.BASIS_SHARE]
-                desk.held[place, _BASIS] += 0.0 if worse >= 0.0 else worse * share
-        desk.held[place, _NAKED] += _naked(market, holdings, account, desk, leg)
+                share = scratch[i, columns + np.uint64(terms.BASIS_SHARE)]
+                held[_BASIS] += 0.0 if worse >= 0.0 else worse * share
+        if chained:
+            if head == desk.tail[e]:
+                slot = first + np.uint64(head)
+                size = market.contract_size[np.uint64(holdings.instrument[slot])]
+                held[_NAKED] += max(-(holdings.quantity[slot] * size), 0.0)
+            else:
+                held[_NAKED] += _naked(market, holdings, first, desk, head)
 
 
 @numba.extending.register_jitable(**INLINED)
-def _naked(market: Market, holdings: Holdings, account: int, desk: _Desk, head: int) -> float:
+def _naked(market: Market, holdings: Holdings, first: np.uint64, desk: _Desk, head: int) -> float:
     """Return the coins of options of one expiry sold beyond those bought of their strike."""
-    first = holdings.start[account]
     naked = 0.0
     leg = head
     while leg >= 0:
-        strike = market.strike[holdings.instrument[first + leg]]
+        strike = market.strike[holdings.instrument[first + np.uint64(leg)]]
         net, seen, other = 0.0, False, head
         while other >= 0:
-            i = holdings.instrument[first + other]
+            slot = first + np.uint64(other)
+            i = holdings.instrument[slot]
             if market.strike[i] == strike:
                 seen |= other < leg
-                net += holdings.quantity[first + other] * market.contract_size[i]
-            other = desk.legs[_NEXT, other]
+                net += holdings.quantity[slot] * market.contract_size[i]
+            other = desk.following[np.uint64(other)]
         naked += 0.0 if seen or net >= 0.0 else -net
-        leg = desk.legs[_NEXT, leg]
+        leg = desk.following[np.uint64(leg)]
     return naked
 
 
 @numba.extending.register_jitable(**INLINED)
 def _scan(
-    given: KernelInput, market: Market, desk: _Desk, place: int, joint: int
-) -> tuple[float, int]:
-    """Return the lowest profit of an asset over all scenarios, and its scenario."""
+    given: KernelInput, market: Market, desk: _Desk, place: np.uint64, joint: int
+) -> float:
+    """Return the lowest profit of an asset over all scenarios, and keep all of them."""
     constants, sums, asset = given.constants, desk.sums, desk.assets[place]
     columns, lane = np.uint64(constants[terms.SCENARIOS]), np.uint64(LANES)
     counted = spread(_own(given, asset, terms.GAIN_COUNTED), LANES)
     dampener = _own(given, asset, terms.DAMPENER)
     tails = np.uint64(scenario_row(constants, len(market.index), terms.TAIL))
-    linear = np.uint64(2 * place) * columns
+    linear = (place + place) * columns
     coin = linear + columns
-    low, at = np.inf, 0
+    low = spread(np.inf, LANES)
     for k in range(np.uint64(0), columns, lane):
         one, two = load(sums, linear + k, LANES), load(sums, coin + k, LANES)
         profit = where_negative(one, one, one * counted) + where_negative(two, two, two * counted)
@@ -342,10 +368,21 @@ def _scan(
         if joint >= 0:
             to = np.uint64(joint) * columns + k
             store(sums, to, load(sums, to, LANES) + profit)
-        least = lowest(profit)
-        if not least >= low:
-            low, at = least, np.int64(k) + first_equal(profit, least)
-    return low, at
+        store(sums, linear + k, profit)
+        low = where_negative(low + profit * spread(-1.0, LANES), low, profit)
+    return lowest(low)
+
+
+@numba.extending.register_jitable(**INLINED)
+def _first_at(given: KernelInput, desk: _Desk, place: int, low: float) -> int:
+    """Return the first scenario with the lowest profit of an asset."""
+    columns = np.uint64(given.constants[terms.SCENARIOS])
+    linear, at = (place + place) * columns, np.int64(columns)
+    for k in range(np.uint64(0), columns, np.uint64(LANES)):
+        here = first_equal(load(desk.sums, linear + k, LANES), low)
+        found = np.int64(k) + here
+        at = found if (here < LANES) & (found < at) else at
+    return at
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -393,7 +430,7 @@ def _option_doubt(
 
 
 _DESK_TYPE = types.NamedTuple(
-    (_F8, _I8, _I8, _F8_TABLE, _F8_TABLE, _I8_TABLE, _F8_TABLE, _F8_TABLE), _Desk
+    (_U8, _F8, _I8, _I8, _TABLE, _U8, _F8, _F8, _F8, _I8, _I8, _I8, _TABLE, _TABLE), _Desk
 )
 
 
@@ -415,29 +452,28 @@ def _ask(
     """Fill ``requirement``, given prices and a desk; nothing is counted here, so it is fast."""
     constants, columns = given.constants, int(given.constants[terms.SCENARIOS])
     coins = constants[terms.COINS_MATTER] > 0.5 and holdings.cash.shape[1] > 0
-    base = 2 * desk.held.shape[0] + 1
     doubted = constants[terms.DOUBT_RATE] > 0.0
     offset = constants[terms.OFFSET_BETWEEN]
-    joint = base - 1 if offset > 0.0 else -1
+    joint = np.int64(desk.base[0]) - 1 if offset > 0.0 else -1
     for account in accounts:
-        assets, expiries, kept = _add_up(given, market, holdings, account, desk, base)
+        assets, expiries, kept = _add_up(given, market, holdings, account, desk)
         extra = doubt = 0.0
         if coins:
             assets, own, more, doubt = _add_coins(
                 given, market, holdings, account, desk, assets
             )
             kept, extra = kept + own, extra + more
-        _close_expiries(given, market, holdings, account, desk, base, expiries)
+        _close_expiries(given, market, holdings, account, desk, expiries)
         if joint >= 0:
-            _clear(desk, joint, columns)
+            _clear(desk, np.uint64(joint), np.uint64(columns))
         loss = scanned = largest = 0.0
         worst = -1
         for place in range(assets):
             asset, held = desk.assets[place], desk.held[place]
-            low, at = _scan(given, market, desk, place, joint)
+            low = _scan(given, market, desk, place, joint)
             own = 0.0 if low >= 0.0 else -low
             if own > largest:
-                largest, worst = own, at
+                largest, worst = own, _first_at(given, desk, place, low)
             scanned += own
             loss += _loss_usd(given, desk, place, own)
             naked = held[_NAKED] * market.index[asset]
@@ -489,13 +525,21 @@ def portfolio_grid_kernel(
     places = listed if constants[terms.COINS_MATTER] > 0.5 else min(listed, longest)
     moves, weights = np.empty((listed, columns)), np.empty((listed, columns))
     tabulate_moves(given, moves, weights)
+    sums = np.empty((2 * places + 1 + longest) * columns + LANES)
+    first = -(sums.ctypes.data // 8) % LANES
     desk = _Desk(
-        np.empty((2 * places + 1 + longest) * columns),
+        np.full(1, 2 * places + 1, np.uint64),
+        sums[first : first + len(sums) - LANES],
         np.full(listed, -1),
         np.empty(places, np.int64),
-        np.empty((places, 9)),
-        np.empty((longest, 4)),
-        np.empty((3, longest), np.int64),
+        np.empty((places, _BASIS + 1)),
+        np.empty(longest, np.uint64),
+        np.empty(longest),
+        np.empty(longest),
+        np.empty(longest),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
         moves,
         weights,
     )

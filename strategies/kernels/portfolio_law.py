@@ -269,7 +269,7 @@ def _add_up(
     expiries: list[Expiry],
     parts: Parts,
 ) -> None:
-    grouped, by_expiry = rules.one[terms.GROUPED] > 0.5, rules.one[terms.BY_EXPIRY] > 0.5
+    by_expiry = rules.one[terms.BY_EXPIRY] > 0.5
     notional = funding = 0.0
     for i, quantity in _legs(holdings, account):
         asset, inverse = int(market.asset[i]), int(market.inverse[i])
@@ -280,17 +280,16 @@ def _add_up(
             delta -= value
         delta *= quantity
         target = own.profits[inverse]
-        if grouped:
-            expiry = _expiry(rules, expiries, asset, inverse, float(market.years[i]))
-            expiry.delta += delta
-            if option:
-                if not expiry.options and by_expiry:
+        expiry = _expiry(rules, expiries, asset, inverse, float(market.years[i]))
+        expiry.delta += delta
+        if option:
+            contracts = quantity * float(market.contract_size[i])
+            expiry.options.append((float(market.strike[i]), contracts))
+            if by_expiry:
+                if len(expiry.options) == 1:
                     expiry.factors = _factors(rules, expiry.years, float(market.rate[i]))
-                contracts = quantity * float(market.contract_size[i])
-                expiry.options.append((float(market.strike[i]), contracts))
-                if by_expiry:
-                    expiry.present += quantity * value
-                    target = expiry.values
+                expiry.present += quantity * value
+                target = expiry.values
         row = contract_row(i, rules, market, holdings.cash.shape[1] > 0)
         target[:] = [a + quantity * b for a, b in zip(target, row, strict=True)]
         usd = size * float(market.notional_usd[i])
@@ -352,9 +351,10 @@ def _add_coins(
 
 
 def _close_expiry(rules: Rules, expiry: Expiry, own: Held) -> None:
-    rolled, least = rules.one[terms.ROLL_PER_YEAR] * expiry.years, terms.LEAST_ROLL
-    least_move = rules.asset[expiry.asset][least]
-    own.roll += abs(expiry.delta) * (least_move if rolled < least_move else rolled)
+    if rules.one[terms.ROLLED] > 0.5:
+        rolled = rules.one[terms.ROLL_PER_YEAR] * expiry.years
+        least = rules.asset[expiry.asset][terms.LEAST_ROLL]
+        own.roll += abs(expiry.delta) * (least if rolled < least else rolled)
     if not expiry.options:
         return
     if rules.one[terms.BY_EXPIRY] > 0.5:
@@ -370,6 +370,8 @@ def _close_expiry(rules: Rules, expiry: Expiry, own: Held) -> None:
             up, down = expiry.values[first : first + 2]
             worse = down if down < up else up
             own.basis += 0.0 if worse >= 0.0 else worse * share
+    if rules.one[terms.NAKED] < 0.5:
+        return
     net: dict[float, float] = {}
     for strike, contracts in expiry.options:
         net[strike] = net.get(strike, 0.0) + contracts

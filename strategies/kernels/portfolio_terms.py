@@ -36,7 +36,8 @@ RANGES = 1
     LEAST_DAYS,  # floor on days to expiry in that law
     VOL_ADDED,  # 1 where shocks are points of volatility, 0 where shares of it
     BY_EXPIRY,  # 1 where values are discounted, skewed or shaken expiry by expiry
-    GROUPED,  # 1 where legs must be told apart by expiry
+    ROLLED,  # 1 where an expiry's delta is charged
+    NAKED,  # 1 where options sold beyond those bought are charged
     TIME_DISCOUNT,  # 1 where a value is discounted at the rate before anything else
     GAIN_BASE,  # factor on an expiry that is worth something
     GAIN_RATE,
@@ -71,8 +72,8 @@ RANGES = 1
     COINS_MATTER,  # 1 where coins move, are charged or doubted
     BASIS_COLUMN,  # first of the two scenarios that move a forward alone, -1 if none
     SCENARIOS,  # columns, a multiple of LANES
-) = range(43)
-SINGLES = 43
+) = range(44)
+SINGLES = 44
 
 # Constants: per asset.
 (
