@@ -85,8 +85,8 @@ _U8, _TABLE = types.Array(types.uint64, 1, "C"), types.Array(types.float64, 2, "
 class _Desk(NamedTuple):
     """What one account is worked out on; allocated once per call, cleared as it is used."""
 
-    base: np.ndarray  # (1,) row of ``sums`` at which expiries begin
-    sums: np.ndarray  # ((2 P + 1 + E) * K,) profits of linear and coin-settled, then values
+    base: np.ndarray  # (1,) row of ``sums`` for the values of one expiry
+    sums: np.ndarray  # ((2 P + 2) * K,) profits of linear and coin-settled, all, then values
     places: np.ndarray  # (A,) where an asset stands among those held, -1 if nowhere
     assets: np.ndarray  # (P,) assets in the order they were met
     held: np.ndarray  # (P, 9) numbers of each
@@ -161,10 +161,10 @@ def _add_up(
 ) -> tuple[np.uint64, np.uint64, float]:
     """Add up the legs of an account; return assets and expiries met, and provisions in USD."""
     constants = given.constants
-    columns, base = np.uint64(constants[terms.SCENARIOS]), desk.base[0]
+    columns = np.uint64(constants[terms.SCENARIOS])
     by_expiry, rolled = constants[terms.BY_EXPIRY] > 0.5, constants[terms.ROLLED] > 0.5
-    chained = constants[terms.NAKED] > 0.5
-    grouped = by_expiry | rolled | chained
+    chained = by_expiry | (constants[terms.NAKED] > 0.5)
+    grouped = rolled | chained
     floored = constants[terms.NET_DELTA_FLOOR] + constants[terms.HEDGED_DELTA_FLOOR] > 0.0
     netted = floored | (constants[terms.DELTA_RATE] > 0.0)
     counted = constants[terms.SHORT_MINIMUM] + constants[terms.CONTRACT_MINIMUM] > 0.0
@@ -178,28 +178,24 @@ def _add_up(
         option = market.kind[i] == OPTION
         place, assets = _place(desk, market, asset, assets, columns)
         own, row = desk.held[place], place + place + inverse
-        target, delta = row, 0.0
+        delta = 0.0
         if netted | rolled:
-            inside = market.value_usd[i] if option & (inverse == np.uint64(1)) else 0.0
-            delta = (market.delta_usd[i] - inside) * quantity
+            inside = 1.0 if option & (inverse == np.uint64(1)) else 0.0
+            delta = (market.delta_usd[i] - inside * market.value_usd[i]) * quantity
         if grouped:
-            e, count = _expiry(desk, row, market.years[i], expiries)
-            if by_expiry and count > expiries:
-                _clear(desk, base + e, columns)
-            expiries = count
+            e, expiries = _expiry(desk, row, market.years[i], expiries)
             desk.delta[e] += delta
-            if option:
+            if option & chained:
                 at, tail = np.int64(slot - first), desk.tail[e]
                 if tail < 0:
                     desk.head[e] = at
-                elif chained:
+                else:
                     desk.following[np.uint64(tail)] = at
                 desk.tail[e] = at
                 desk.following[np.uint64(at)] = -1
-                if by_expiry:
-                    desk.present[e] += quantity * market.value_usd[i]
-                    target = base + e
-        _add_leg(desk, given, target, i, quantity)
+                desk.present[e] += quantity * market.value_usd[i]
+        if not (option & by_expiry):
+            _add_leg(desk, given, row, i, quantity)
         if netted:
             own[_NET] += delta
             own[_GROSS] += abs(delta)
@@ -271,6 +267,34 @@ def _add_coins(
 
 
 @numba.extending.register_jitable(**INLINED)
+def _close_expiry(
+    given: KernelInput,
+    desk: _Desk,
+    e: np.uint64,
+    asset: int,
+    values: np.ndarray,
+    source: np.uint64,
+    quantity: float,
+    i: np.uint64,
+    skewed: np.uint64,
+) -> None:
+    """Turn the values of an expiry, ``quantity`` times some that are listed, into profits."""
+    constants, scratch, row = given.constants, given.scratch, desk.rows[e]
+    columns = np.uint64(constants[terms.SCENARIOS])
+    gain = spread(scratch[i, columns + np.uint64(terms.GAIN_FACTOR)], LANES)
+    debt = spread(scratch[i, columns + np.uint64(terms.DEBT_FACTOR)], LANES)
+    present, size = spread(-desk.present[e], LANES), spread(quantity, LANES)
+    to, own = row * columns, np.uint64(asset) * columns
+    for k in range(np.uint64(0), columns, np.uint64(LANES)):
+        value = size * load(values, source + k, LANES)
+        profit = where_negative(value, value * debt, value * gain) + present
+        loss = magnitude(profit) * spread(-1.0, LANES)
+        marks = load(constants, skewed + k, LANES)
+        profit = where_negative(marks, loss, profit) * load(desk.weights, own + k, LANES)
+        store(desk.sums, to + k, load(desk.sums, to + k, LANES) + profit)
+
+
+@numba.extending.register_jitable(**INLINED)
 def _close_expiries(
     given: KernelInput,
     market: Market,
@@ -280,7 +304,7 @@ def _close_expiries(
     count: np.uint64,
 ) -> None:
     """Turn values of expiries into profits; find basis, roll and naked options of each."""
-    constants, scratch, sums = given.constants, given.scratch, desk.sums
+    constants, scratch = given.constants, given.scratch
     columns, basis = np.uint64(constants[terms.SCENARIOS]), int(constants[terms.BASIS_COLUMN])
     by_expiry, chained = constants[terms.BY_EXPIRY] > 0.5, constants[terms.NAKED] > 0.5
     rolled = constants[terms.ROLLED] > 0.5
@@ -297,25 +321,31 @@ def _close_expiries(
         if head < 0:
             continue
         if by_expiry:
+            up = down = 0.0
             i = np.uint64(holdings.instrument[first + np.uint64(head)])
-            gain = spread(scratch[i, columns + np.uint64(terms.GAIN_FACTOR)], LANES)
-            debt = spread(scratch[i, columns + np.uint64(terms.DEBT_FACTOR)], LANES)
-            present = spread(-desk.present[e], LANES)
-            source, to = (desk.base[0] + e) * columns, row * columns
-            own = np.uint64(asset) * columns
-            for k in range(np.uint64(0), columns, np.uint64(LANES)):
-                value = load(sums, source + k, LANES)
-                profit = where_negative(value, value * debt, value * gain) + present
-                loss = magnitude(profit) * spread(-1.0, LANES)
-                marks = load(constants, skewed + k, LANES)
-                profit = where_negative(marks, loss, profit) * load(desk.weights, own + k, LANES)
-                store(sums, to + k, load(sums, to + k, LANES) + profit)
-            if basis >= 0:
-                up = sums[source + np.uint64(basis)]
-                down = sums[source + np.uint64(basis + 1)]
-                worse = down if down < up else up
-                share = scratch[i, columns + np.uint64(terms.BASIS_SHARE)]
-                held[_BASIS] += 0.0 if worse >= 0.0 else worse * share
+            at = np.uint64(i) * np.uint64(scratch.shape[1])
+            quantity = holdings.quantity[first + np.uint64(head)]
+            if head == desk.tail[e]:
+                _close_expiry(given, desk, e, asset, scratch, at, quantity, i, skewed)
+                if basis >= 0:
+                    up = quantity * scratch[i, np.uint64(basis)]
+                    down = quantity * scratch[i, np.uint64(basis + 1)]
+            else:
+                to = desk.base[0] * columns
+                _clear(desk, desk.base[0], columns)
+                leg = head
+                while leg >= 0:
+                    slot = first + np.uint64(leg)
+                    other = np.uint64(holdings.instrument[slot])
+                    _add_leg(desk, given, desk.base[0], other, holdings.quantity[slot])
+                    leg = desk.following[np.uint64(leg)]
+                _close_expiry(given, desk, e, asset, desk.sums, to, 1.0, i, skewed)
+                if basis >= 0:
+                    up = desk.sums[to + np.uint64(basis)]
+                    down = desk.sums[to + np.uint64(basis + 1)]
+            worse = down if down < up else up
+            share = scratch[i, columns + np.uint64(terms.BASIS_SHARE)]
+            held[_BASIS] += 0.0 if worse >= 0.0 else worse * share
         if chained:
             if head == desk.tail[e]:
                 slot = first + np.uint64(head)
@@ -525,7 +555,7 @@ def portfolio_grid_kernel(
     places = listed if constants[terms.COINS_MATTER] > 0.5 else min(listed, longest)
     moves, weights = np.empty((listed, columns)), np.empty((listed, columns))
     tabulate_moves(given, moves, weights)
-    sums = np.empty((2 * places + 1 + longest) * columns + LANES)
+    sums = np.empty((2 * places + 2) * columns + LANES)
     first = -(sums.ctypes.data // 8) % LANES
     desk = _Desk(
         np.full(1, 2 * places + 1, np.uint64),
