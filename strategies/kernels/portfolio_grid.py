@@ -85,7 +85,7 @@ _U8, _TABLE = types.Array(types.uint64, 1, "C"), types.Array(types.float64, 2, "
 class _Desk(NamedTuple):
     """What one account is worked out on; allocated once per call, cleared as it is used."""
 
-    base: np.ndarray  # (1,) row of ``sums`` for the values of one expiry
+    base: np.ndarray  # (2,) row of ``sums`` for the values of one expiry; columns that are plain
     sums: np.ndarray  # ((2 P + 2) * K,) profits of linear and coin-settled, all, then values
     places: np.ndarray  # (A,) where an asset stands among those held, -1 if nowhere
     assets: np.ndarray  # (P,) assets in the order they were met
@@ -285,9 +285,14 @@ def _close_expiry(
     debt = spread(scratch[i, columns + np.uint64(terms.DEBT_FACTOR)], LANES)
     present, size = spread(-desk.present[e], LANES), spread(quantity, LANES)
     to, own = row * columns, np.uint64(asset) * columns
-    for k in range(np.uint64(0), columns, np.uint64(LANES)):
+    plain = desk.base[1]
+    for k in range(np.uint64(0), plain, np.uint64(LANES)):
         value = size * load(values, source + k, LANES)
-        profit = where_negative(value, value * debt, value * gain) + present
+        profit = value * where_negative(value, debt, gain) + present
+        store(desk.sums, to + k, load(desk.sums, to + k, LANES) + profit)
+    for k in range(plain, columns, np.uint64(LANES)):
+        value = size * load(values, source + k, LANES)
+        profit = value * where_negative(value, debt, gain) + present
         loss = magnitude(profit) * spread(-1.0, LANES)
         marks = load(constants, skewed + k, LANES)
         profit = where_negative(marks, loss, profit) * load(desk.weights, own + k, LANES)
@@ -343,9 +348,8 @@ def _close_expiries(
                 if basis >= 0:
                     up = desk.sums[to + np.uint64(basis)]
                     down = desk.sums[to + np.uint64(basis + 1)]
-            worse = down if down < up else up
             share = scratch[i, columns + np.uint64(terms.BASIS_SHARE)]
-            held[_BASIS] += 0.0 if worse >= 0.0 else worse * share
+            held[_BASIS] += min(min(up, down), 0.0) * share
         if chained:
             if head == desk.tail[e]:
                 slot = first + np.uint64(head)
@@ -459,6 +463,21 @@ def _option_doubt(
     return doubt
 
 
+@numba.extending.register_jitable(**INLINED)
+def _plain_columns(given: KernelInput, assets: int) -> int:
+    """Return how many of the first scenarios, in lanes, count in full and skew nothing."""
+    constants, columns = given.constants, int(given.constants[terms.SCENARIOS])
+    weight = scenario_row(constants, assets, terms.WEIGHT)
+    slope = scenario_row(constants, assets, terms.WEIGHT_BY_RANGE)
+    skewed = scenario_row(constants, assets, terms.SKEWED)
+    plain = 0
+    for k in range(columns):
+        whole = constants[weight + k] == 1.0 and constants[slope + k] == 0.0
+        if plain == k and whole and constants[skewed + k] == 0.0:
+            plain += 1
+    return plain - plain % LANES
+
+
 _DESK_TYPE = types.NamedTuple(
     (_U8, _F8, _I8, _I8, _TABLE, _U8, _F8, _F8, _F8, _I8, _I8, _I8, _TABLE, _TABLE), _Desk
 )
@@ -558,7 +577,7 @@ def portfolio_grid_kernel(
     sums = np.empty((2 * places + 2) * columns + LANES)
     first = -(sums.ctypes.data // 8) % LANES
     desk = _Desk(
-        np.full(1, 2 * places + 1, np.uint64),
+        np.array([2 * places + 1, _plain_columns(given, listed)], np.uint64),
         sums[first : first + len(sums) - LANES],
         np.full(listed, -1),
         np.empty(places, np.int64),

@@ -368,8 +368,7 @@ def _close_expiry(rules: Rules, expiry: Expiry, own: Held) -> None:
         first = int(rules.one[terms.BASIS_COLUMN])
         if first >= 0:
             up, down = expiry.values[first : first + 2]
-            worse = down if down < up else up
-            own.basis += 0.0 if worse >= 0.0 else worse * share
+            own.basis += min(up, down, 0.0) * share
     if rules.one[terms.NAKED] < 0.5:
         return
     net: dict[float, float] = {}
