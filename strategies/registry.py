@@ -29,6 +29,7 @@ from strategies.health import Health
 from strategies.least_collateral import LeastCollateral
 from strategies.open_interest_scaled import OpenInterestScaled
 from strategies.plugins import load_offered, offered
+from strategies.portfolio_grid import PortfolioGrid
 from strategies.risk_factors import RiskFactors
 from strategies.scenario import Scenario
 from strategies.size_scaled import SizeScaled
@@ -53,6 +54,7 @@ _POLICIES: dict[str, type[MarginPolicy]] = {
         LeastCollateral,
         Health,
         RiskFactors,
+        PortfolioGrid,
     )
 }
 _ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")

@@ -83,6 +83,10 @@ def _read_price_range(value: Any) -> Any:
     return _read_range({"fixed": {"range": value}} if plain else value)
 
 
+PriceRange = Annotated[FixedRange | ScaledRange, BeforeValidator(_read_price_range)]
+"""The field type of a policy's price range."""
+
+
 class TailMove(BaseModel):
     """A move beyond the range that counts in part, both ways, with volatility up."""
 
@@ -104,9 +108,7 @@ class Scenario(MarginPolicy):
     nets: ClassVar[Netting] = "portfolio"
     caps_longs: ClassVar[bool] = True
 
-    price_range: Annotated[FixedRange | ScaledRange, BeforeValidator(_read_price_range)] = (
-        FixedRange()
-    )
+    price_range: PriceRange = FixedRange()
     price_steps: int = Field(3, ge=1, le=10, description="moves to each side inside the range")
     tails: tuple[TailMove, ...] = Field(
         (TailMove(ranges=3.0, weight=0.33),), description="moves beyond the range"
