@@ -64,7 +64,7 @@ class ScaledRange(Choice):
 _read_range = read_choice("price range", (FixedRange, ScaledRange))
 
 
-def _read_price_range(value: Any) -> Any:
+def read_price_range(value: Any) -> Any:
     """Read ``16%`` as a fixed range, so that the plain case is written plainly."""
     plain = isinstance(value, int | float) or (isinstance(value, str) and value[:1].isdigit())
     return _read_range({"fixed": {"range": value}} if plain else value)
@@ -85,7 +85,7 @@ class Scenario(MarginPolicy):
     name: ClassVar[str] = "scenario"
     requirement = scenario_grid
 
-    price_range: Annotated[FixedRange | ScaledRange, BeforeValidator(_read_price_range)] = (
+    price_range: Annotated[FixedRange | ScaledRange, BeforeValidator(read_price_range)] = (
         FixedRange()
     )
     price_steps: int = Field(3, ge=1, le=10, description="moves to each side inside the range")

@@ -1,0 +1,104 @@
+"""SPAN's risk arrays: what one contract gains under every scenario, once per tick."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numba import types
+
+from backtest.instruments import OPTION
+from backtest.kernels.black76 import INLINED, STRICT, black76, stressed_prices
+from backtest.kernels.types import KERNEL_SIGNATURE, Holdings, KernelInput, Market
+from strategies.kernels.span_law import (
+    DECAY_YEARS,
+    LEAST_MOVE,
+    SCENARIOS,
+    VOL_RELATIVE,
+    scenario_of,
+)
+
+_scenario_of = numba.extending.register_jitable(scenario_of)
+
+
+@numba.extending.register_jitable(**INLINED)
+def _shock(
+    given: KernelInput, market: Market, scenarios: np.ndarray, i: int, deviations: np.ndarray
+) -> None:
+    """Fill each scenario's volatility times the root of the time that it leaves."""
+    shift, sigma = given.parameters[-1], market.sigma[i]
+    relative = given.constants[VOL_RELATIVE] > 0.5
+    left = market.years[i] - given.constants[DECAY_YEARS]
+    root = math.sqrt(0.0 if left < 0.0 else left)
+    for k in range(SCENARIOS):
+        direction = scenarios[1, k]
+        shocked = sigma * (1.0 + direction * shift) if relative else sigma + direction * shift
+        deviations[k] = (0.0 if shocked < 0.0 else shocked) * root
+
+
+@numba.extending.register_jitable(**INLINED)
+def _price_option(
+    market: Market,
+    moves: np.ndarray,
+    log_moves: np.ndarray,
+    i: int,
+    deviations: np.ndarray,
+    row: np.ndarray,
+) -> None:
+    """Fill what an option gains, in dollars; coins are counted at the present index."""
+    forward, strike, is_call = market.forward[i], market.strike[i], float(market.is_call[i])
+    before = black76(forward, strike, market.sigma[i], market.years[i], is_call)
+    stressed_prices(forward, strike, is_call, moves, log_moves, deviations, row)
+    inverse, size = market.inverse[i] == 1, market.contract_size[i]
+    scale = size * (market.index[np.uint64(market.asset[i])] / forward if inverse else 1.0)
+    for k in range(SCENARIOS):
+        gain = row[k] * (1.0 / moves[k]) - before if inverse else row[k] - before
+        row[k] = scale * gain
+
+
+@numba.njit(types.void(*KERNEL_SIGNATURE.args[:4]), **STRICT)
+def fill_risk_arrays(
+    given: KernelInput, market: Market, holdings: Holdings, accounts: np.ndarray
+) -> None:
+    """Fill the scratch row of every instrument of some accounts that is of another tick.
+
+    As `span_law.profits_usd`, with the sign of a gain and for a single long contract.
+    """
+    now = market.tick[0]
+    fresh = True
+    for account in accounts:
+        first = holdings.start[account]
+        for slot in range(first, first + holdings.count[account]):
+            fresh &= given.scratch_tick[np.uint64(holdings.instrument[slot])] == now
+    if fresh:
+        return
+    scenarios = np.empty((3, SCENARIOS))
+    for k in range(SCENARIOS):
+        fraction, direction, weight = _scenario_of(given.constants, k)
+        scenarios[0, k], scenarios[1, k], scenarios[2, k] = fraction, direction, weight
+    assets = len(market.index)
+    moves, log_moves = np.empty((assets, SCENARIOS)), np.empty((assets, SCENARIOS))
+    for asset in range(assets):
+        for k in range(SCENARIOS):
+            move = max(1.0 + scenarios[0, k] * given.parameters[asset], LEAST_MOVE)
+            moves[asset, k], log_moves[asset, k] = move, math.log(move)
+    deviations = np.empty(SCENARIOS)
+    for account in accounts:
+        first = holdings.start[account]
+        for slot in range(first, first + holdings.count[account]):
+            i = np.uint64(holdings.instrument[slot])
+            if given.scratch_tick[i] != now:
+                given.scratch_tick[i] = now
+                of = np.uint64(market.asset[i])
+                row = given.scratch[i]
+                if market.kind[i] == OPTION:
+                    _shock(given, market, scenarios, i, deviations)
+                    _price_option(market, moves[of], log_moves[of], i, deviations, row)
+                else:
+                    inverse, value = market.inverse[i] == 1, market.value_usd[i]
+                    for k in range(SCENARIOS):
+                        x = moves[of, k]
+                        row[k] = value * ((1.0 / x if inverse else x) - 1.0)
+                for k in range(SCENARIOS):
+                    row[k] = scenarios[2, k] * row[k]
