@@ -23,6 +23,7 @@ from strategies.choice import Choice
 from strategies.contract import MarginPolicy
 from strategies.fixed import Fixed
 from strategies.scenario import Scenario
+from strategies.sensitivities import Sensitivities
 from strategies.span import Span
 from strategies.tail import Tail
 from strategies.volatility import Volatility
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 PRESETS = Path(__file__).resolve().parent.parent / "configs" / "policies" / "presets"
 _PREFIX = "preset:"
 _POLICIES: dict[str, type[MarginPolicy]] = {
-    cls.name: cls for cls in (Fixed, Volatility, Tail, Scenario, Span)
+    cls.name: cls for cls in (Fixed, Volatility, Tail, Scenario, Span, Sensitivities)
 }
 _ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")
 """Keys of a preset that describe it and configure nothing."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from backtest.units import DurationMs, Fraction, years
+from backtest.units import MS_PER_DAY, Fraction, years
 from strategies.contract import TIME, Knob, MarginPolicy, knob
 from strategies.kernels.span import span, span_constants
 from strategies.scenario import WIDEST_RANGE, FixedRange, ScaledRange, read_price_range
@@ -72,8 +72,8 @@ class Span(MarginPolicy):
         "33%", low=0, high="100%", unit="of the loss", doc="counted of an extreme move"
     )
     decay: Knob = knob("1d", low=0, high="10d", unit=TIME, doc="passes in every scenario")
-    tiers: tuple[DurationMs, ...] = Field(
-        (30 * 86_400_000, 90 * 86_400_000),
+    tiers: tuple[Annotated[Knob, Field(gt=0.0)], ...] = Field(
+        (30.0 * MS_PER_DAY, 90.0 * MS_PER_DAY),
         description="times to expiry up to which a tier of months reaches, the last is open",
     )
     month_charge: Knob = knob(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from experiments.vector_adapters import kernels
 from experiments.vector_adapters.base import MARGIN, Inputs, Number, answers
-from strategies.kernels.span_law import SCENARIOS
+from strategies.kernels.span_layout import SCENARIOS
 from strategies.portfolio import Portfolio, ask, market_of
 from strategies.registry import policy
 

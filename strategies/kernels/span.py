@@ -50,7 +50,8 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
-from strategies.kernels.span_law import (
+from strategies.kernels.span_law import explain_span, price_risk, span_reference
+from strategies.kernels.span_layout import (
     CREDIT_FIELDS,
     DELIVERY_RATE,
     DELIVERY_YEARS,
@@ -62,10 +63,7 @@ from strategies.kernels.span_law import (
     SPREAD_FIELDS,
     SPREADS,
     TIERS,
-    explain_span,
-    price_risk,
     span_constants,
-    span_reference,
 )
 from strategies.kernels.span_prices import fill_risk_arrays
 

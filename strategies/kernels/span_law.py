@@ -1,4 +1,4 @@
-"""SPAN in plain Python: how its constants are laid out, and what they mean.
+"""SPAN in plain Python: what is asked of an account, and its parts.
 
 `strategies.kernels.span` states the law and compiles it; this is its specification, with which
 it must agree bit for bit.
@@ -13,94 +13,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.instruments import OPTION, PERPETUAL
-from backtest.kernels.black76 import price_from_moneyness
 from backtest.requirement import Explanation
+from strategies.kernels.span_layout import (
+    CREDIT_FIELDS,
+    DELIVERY_RATE,
+    DELIVERY_YEARS,
+    FIRST_TIER,
+    INITIAL_RATIO,
+    LEAST_MOVE,
+    PAIRED,
+    PERPETUAL_MONTH,
+    SCENARIOS,
+    SHORT_MINIMUM,
+    SPREAD_FIELDS,
+    SPREADS,
+    TIERS,
+    scenario_of,
+)
+from strategies.kernels.span_prices import profits_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backtest.kernels.types import Holdings, KernelInput, Market, Requirement
-
-SCENARIOS = 16
-PAIRED = 14
-"""The scenarios before it come in pairs of one price, volatility up and down."""
-LEAST_MOVE = 0.01
-"""No scenario takes a price below 1 % of the present one."""
-PERPETUAL_MONTH = -1.0
-"""Stands for the time to expiry of what never expires: a month of its own in the front tier."""
-
-(
-    INITIAL_RATIO,
-    SHORT_MINIMUM,
-    DELIVERY_RATE,
-    DELIVERY_YEARS,
-    DECAY_YEARS,
-    VOL_RELATIVE,
-    EXTREME_RANGES,
-    EXTREME_COVER,
-    TIERS,
-    SPREADS,
-    CREDITS,
-) = range(11)
-FIRST_TIER = 11
-SPREAD_FIELDS = 3
-CREDIT_FIELDS = 5
-
-_THIRDS = (0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0)
-
-
-def span_constants(
-    *,
-    initial_ratio: float,
-    short_minimum: float,
-    delivery: tuple[float, float],
-    decay_years: float,
-    vol_relative: bool,
-    extremes: tuple[float, float],
-    tiers: Sequence[float],
-    spreads: Sequence[tuple[int, int, float]],
-    credits: Sequence[tuple[int, float, int, float, float]],
-) -> np.ndarray:
-    """Lay out the constants of `span`.
-
-    Parameters
-    ----------
-    initial_ratio
-        Initial over maintenance margin, at least 1.
-    short_minimum
-        Least margin of a short option, fraction of its notional.
-    delivery
-        Rate on the delta of a month, and for how many years before its expiry.
-    decay_years
-        Time that passes in every scenario.
-    vol_relative
-        Whether the posted volatility range is a share of volatility or counts in points.
-    extremes
-        Size of the extreme moves in price ranges, and the share of their loss that counts.
-    tiers
-        Upper bounds in years to expiry, ascending; the last tier is without bound.
-    spreads
-        ``(tier, tier, rate)`` by priority, tiers counted from 0.
-    credits
-        ``(asset, ratio, asset, ratio, rate)`` by priority, assets by their number.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(11 + tiers + 1 + 3 * spreads + 5 * credits,)``.
-    """
-    head = [initial_ratio, short_minimum, *delivery, decay_years, float(vol_relative), *extremes]
-    counts = [len(tiers) + 1, len(spreads), len(credits)]
-    tables = [float(cell) for table in (spreads, credits) for line in table for cell in line]
-    return np.array([*head, *counts, *tiers, math.inf, *tables], dtype=np.float64)
-
-
-def scenario_of(constants: Sequence[float], k: int) -> tuple[float, float, float]:
-    """Return scenario ``k`` as fraction of the price range, direction of volatility, weight."""
-    if k >= PAIRED:
-        side = 1.0 if k == PAIRED else -1.0
-        return side * constants[EXTREME_RANGES], 0.0, constants[EXTREME_COVER]
-    return _THIRDS[k // 2] / 3.0, 1.0 if k % 2 == 0 else -1.0, 1.0
 
 
 @dataclass
@@ -294,37 +229,3 @@ def price_risk(losses: Sequence[float], worst: int) -> float:
     due = 0.5 * (active + pair) - 0.5 * (losses[0] + losses[1])
     due = active if due > active else due
     return due if due > 0.0 else 0.0
-
-
-def profits_usd(
-    i: int, given: KernelInput, market: Market, constants: Sequence[float]
-) -> list[float]:
-    """Return what one contract gains under every scenario, USD."""
-    asset = int(market.asset[i])
-    reach, shift = float(given.parameters[asset]), float(given.parameters[-1])
-    value, inverse = float(market.value_usd[i]), bool(market.inverse[i])
-    profits = []
-    for k in range(SCENARIOS):
-        fraction, direction, weight = scenario_of(constants, k)
-        x = max(1.0 + fraction * reach, LEAST_MOVE)
-        if market.kind[i] != OPTION:
-            profits.append(weight * (value * ((1.0 / x if inverse else x) - 1.0)))
-            continue
-        forward, strike = float(market.forward[i]), float(market.strike[i])
-        sigma, years = float(market.sigma[i]), float(market.years[i])
-        is_call, size = float(market.is_call[i]), float(market.contract_size[i])
-        moneyness = math.log(forward / strike)
-        relative = constants[VOL_RELATIVE] > 0.5
-        shocked = sigma * (1.0 + direction * shift) if relative else sigma + direction * shift
-        shocked = 0.0 if shocked < 0.0 else shocked
-        left = years - constants[DECAY_YEARS]
-        left = 0.0 if left < 0.0 else left
-        deviation = shocked * math.sqrt(left)
-        before = price_from_moneyness(forward, strike, moneyness, sigma * math.sqrt(years), is_call)
-        after = price_from_moneyness(
-            forward * x, strike, moneyness + math.log(x), deviation, is_call
-        )
-        gain = after * (1.0 / x) - before if inverse else after - before
-        scale = size * (float(market.index[asset]) / forward if inverse else 1.0)
-        profits.append(weight * (scale * gain))
-    return profits

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 from numba import types
 
 from backtest.instruments import OPTION
-from backtest.kernels.black76 import INLINED, STRICT, black76, stressed_prices
+from backtest.kernels.black76 import (
+    INLINED,
+    STRICT,
+    black76,
+    price_from_moneyness,
+    stressed_prices,
+)
 from backtest.kernels.types import KERNEL_SIGNATURE, Holdings, KernelInput, Market
-from strategies.kernels.span_law import (
+from strategies.kernels.span_layout import (
     DECAY_YEARS,
     LEAST_MOVE,
     SCENARIOS,
@@ -19,7 +26,44 @@ from strategies.kernels.span_law import (
     scenario_of,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _scenario_of = numba.extending.register_jitable(scenario_of)
+
+
+def profits_usd(
+    i: int, given: KernelInput, market: Market, constants: Sequence[float]
+) -> list[float]:
+    """Return what one contract gains under every scenario, USD."""
+    asset = int(market.asset[i])
+    reach, shift = float(given.parameters[asset]), float(given.parameters[-1])
+    value, inverse = float(market.value_usd[i]), bool(market.inverse[i])
+    profits = []
+    for k in range(SCENARIOS):
+        fraction, direction, weight = scenario_of(constants, k)
+        x = max(1.0 + fraction * reach, LEAST_MOVE)
+        if market.kind[i] != OPTION:
+            profits.append(weight * (value * ((1.0 / x if inverse else x) - 1.0)))
+            continue
+        forward, strike = float(market.forward[i]), float(market.strike[i])
+        sigma, years = float(market.sigma[i]), float(market.years[i])
+        is_call, size = float(market.is_call[i]), float(market.contract_size[i])
+        moneyness = math.log(forward / strike)
+        relative = constants[VOL_RELATIVE] > 0.5
+        shocked = sigma * (1.0 + direction * shift) if relative else sigma + direction * shift
+        shocked = 0.0 if shocked < 0.0 else shocked
+        left = years - constants[DECAY_YEARS]
+        left = 0.0 if left < 0.0 else left
+        deviation = shocked * math.sqrt(left)
+        before = price_from_moneyness(forward, strike, moneyness, sigma * math.sqrt(years), is_call)
+        after = price_from_moneyness(
+            forward * x, strike, moneyness + math.log(x), deviation, is_call
+        )
+        gain = after * (1.0 / x) - before if inverse else after - before
+        scale = size * (float(market.index[asset]) / forward if inverse else 1.0)
+        profits.append(weight * (scale * gain))
+    return profits
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -63,7 +107,7 @@ def fill_risk_arrays(
 ) -> None:
     """Fill the scratch row of every instrument of some accounts that is of another tick.
 
-    As `span_law.profits_usd`, with the sign of a gain and for a single long contract.
+    As `profits_usd` has it.
     """
     now = market.tick[0]
     fresh = True

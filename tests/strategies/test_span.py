@@ -15,10 +15,11 @@ from backtest.instruments import OPTION
 from backtest.kernels.black76 import black76
 from backtest.kernels.types import empty_requirement
 from strategies.kernels.span import span, span_constants
-from strategies.kernels.span_law import price_risk, scenario_of
+from strategies.kernels.span_law import price_risk
+from strategies.kernels.span_layout import scenario_of
 from strategies.portfolio import Ask, Portfolio
 from strategies.portfolio import ask as ask_policy
-from strategies.registry import policy
+from strategies.registry import load_policy, policy
 from tests.strategies.portfolios import (
     ask,
     equal_bits,
@@ -384,3 +385,8 @@ def test_the_preset_asks_on_any_market(assets: tuple[str, ...]) -> None:
     assert asked.maintenance_usd == pytest.approx(35.0)
     assert asked.initial_usd == pytest.approx(38.5)
     assert "scenario 11, +35.0%, volatility up" in asked.worst
+
+
+def test_the_preset_is_written_and_read_back_unchanged() -> None:
+    chosen = policy("preset:cme-span")
+    assert load_policy(chosen.identity()) == chosen
