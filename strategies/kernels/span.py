@@ -39,9 +39,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
 
 from backtest.instruments import OPTION, PERPETUAL
 from backtest.kernels.black76 import INLINED
+from backtest.kernels.lanes import first_equal, load, lowest, spread, store, zeros
 from backtest.kernels.types import (
     Holdings,
     KernelInput,
@@ -50,18 +52,21 @@ from backtest.kernels.types import (
     requirement_kernel,
 )
 from backtest.requirement import RequirementRule
+from strategies.kernels.legs import ASSETS_PER_WORD, assets_held
 from strategies.kernels.span_law import explain_span, price_risk, span_reference
 from strategies.kernels.span_layout import (
+    COLUMNS,
     CREDIT_FIELDS,
-    DELIVERY_RATE,
-    DELIVERY_YEARS,
+    DELIVERY,
     FIRST_TIER,
+    HASH,
     INITIAL_RATIO,
     PERPETUAL_MONTH,
     SCENARIOS,
     SHORT_MINIMUM,
     SPREAD_FIELDS,
     SPREADS,
+    TIER,
     TIERS,
     span_constants,
 )
@@ -69,12 +74,39 @@ from strategies.kernels.span_prices import fill_risk_arrays
 
 __all__ = ["span", "span_constants"]
 
-_HELD, _DELTA, _LEFT, _SHORT, _SCAN, _WORST, _CHARGED = range(7)
+_DELTA, _LEFT, _SHORT, _SCAN, _WORST, _SPREADS, _DELIVERY, _CREDIT = range(8)
 """Columns of the table of sums per asset."""
-_OF_ASSET, _YEARS, _NET = range(3)
+_OF_ASSET, _YEARS, _NET, _TIER, _RATE = range(5)
 """Columns of the table of months."""
+_NO_MONTH = -1
 
 _price_risk = numba.extending.register_jitable(**INLINED)(price_risk)
+
+
+@numba.extending.register_jitable(**INLINED)
+def _list_assets(
+    market: Market,
+    holdings: Holdings,
+    account: int,
+    profits: np.ndarray,
+    sums: np.ndarray,
+    tiers: np.ndarray,
+    listed: np.ndarray,
+) -> int:
+    """List the assets that an account holds, ascending, and clear their rows."""
+    first = np.uint64(holdings.start[account])
+    last = first + np.uint64(holdings.count[account])
+    found = 0
+    for block in range(0, len(market.index), ASSETS_PER_WORD):
+        held = assets_held(market, holdings, first, last, block)
+        while held != np.uint64(0):
+            asset = np.uint64(block) + np.uint64(trailing_zeros(held))
+            held &= held - np.uint64(1)
+            listed[found] = asset
+            found += 1
+            store(profits, asset * np.uint64(SCENARIOS), zeros(SCENARIOS))
+            sums[asset], tiers[asset] = 0.0, 0.0
+    return found
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -83,82 +115,73 @@ def _add_legs(
     market: Market,
     holdings: Holdings,
     account: int,
-    losses: np.ndarray,
+    profits: np.ndarray,
     sums: np.ndarray,
     months: np.ndarray,
+    month_at: np.ndarray,
 ) -> int:
     """Add an account's legs to the sums of their assets; return how many months it holds."""
-    found = 0
-    first = holdings.start[account]
-    for slot in range(first, first + holdings.count[account]):
+    scratch, found = given.scratch, 0
+    mask = np.uint64(len(month_at) - 1)
+    first = np.uint64(holdings.start[account])
+    for slot in range(first, first + np.uint64(holdings.count[account])):
         i = np.uint64(holdings.instrument[slot])
         asset, quantity = np.uint64(market.asset[i]), holdings.quantity[slot]
-        if sums[asset, _HELD] == 0.0:
-            sums[asset] = 0.0
-            sums[asset, _HELD] = 1.0
-            losses[asset] = 0.0
-        for k in range(np.uint64(SCENARIOS)):
-            losses[asset, k] -= quantity * given.scratch[i, k]
+        place = asset * np.uint64(SCENARIOS)
+        leg = spread(quantity, SCENARIOS) * load(scratch, i * np.uint64(COLUMNS), SCENARIOS)
+        store(profits, place, load(profits, place, SCENARIOS) + leg)
+        short = max(-quantity, 0.0) * market.notional_usd[i]
+        sums[asset, _SHORT] += short if market.kind[i] == OPTION else 0.0
         years = PERPETUAL_MONTH if market.kind[i] == PERPETUAL else market.years[i]
-        month = 0
-        while month < found and not (
-            months[month, _YEARS] == years and months[month, _OF_ASSET] == asset
+        at = np.uint64(scratch[i, HASH] * len(month_at))
+        while month_at[at] != _NO_MONTH and not (
+            months[np.uint64(month_at[at]), _YEARS] == years
+            and months[np.uint64(month_at[at]), _OF_ASSET] == asset
         ):
-            month += 1
-        if month == found:
+            at = (at + np.uint64(1)) & mask
+        if month_at[at] == _NO_MONTH:
+            month_at[at] = found
+            new = months[np.uint64(found)]
+            new[_OF_ASSET], new[_YEARS], new[_NET] = asset, years, 0.0
+            new[_TIER], new[_RATE] = scratch[i, TIER], scratch[i, DELIVERY]
             found += 1
-            months[month, _OF_ASSET], months[month, _YEARS] = asset, years
-            months[month, _NET] = 0.0
-        months[month, _NET] += quantity * market.delta_usd[i]
-        if market.kind[i] == OPTION and quantity < 0.0:
-            sums[asset, _SHORT] += -quantity * market.notional_usd[i]
+        months[np.uint64(month_at[at]), _NET] += quantity * market.delta_usd[i]
+    month_at[:] = _NO_MONTH
     return found
 
 
 @numba.extending.register_jitable(**INLINED)
 def _charge_months(
-    constants: np.ndarray, months: np.ndarray, asset: int, tiers: np.ndarray
-) -> tuple[float, float, float]:
-    """Return net delta, inter-month charge and delivery charge of an asset."""
-    count, spreads = len(tiers), int(constants[SPREADS])
-    tiers[:] = 0.0
-    net = spread_charge = delivery_charge = 0.0
-    for month in range(len(months)):
-        if months[month, _OF_ASSET] != asset:
-            continue
-        years, delta = months[month, _YEARS], months[month, _NET]
-        net += delta
-        tier = 0
-        while tier < count - 1 and not years <= constants[FIRST_TIER + tier]:
-            tier += 1
-        if delta > 0.0:
-            tiers[tier, 0] += delta
-        else:
-            tiers[tier, 1] -= delta
-        if 0.0 <= years <= constants[DELIVERY_YEARS]:
-            delivery_charge += constants[DELIVERY_RATE] * abs(delta)
-    for spread in range(spreads):
-        line = FIRST_TIER + count + SPREAD_FIELDS * spread
-        one, other = int(constants[line]), int(constants[line + 1])
-        for side in range(2):
-            long, short = (one, other) if side == 0 else (other, one)
-            formed = min(tiers[long, 0], tiers[short, 1])
-            tiers[long, 0] -= formed
-            tiers[short, 1] -= formed
-            spread_charge += constants[line + 2] * formed
-    return net, spread_charge, delivery_charge
+    constants: np.ndarray,
+    months: np.ndarray,
+    listed: np.ndarray,
+    tiers: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Add up each asset's net delta, and charge it for delivery and for spreads of months."""
+    for month in range(np.uint64(len(months))):
+        asset, delta = np.uint64(months[month, _OF_ASSET]), months[month, _NET]
+        tier = np.uint64(months[month, _TIER])
+        sums[asset, _DELTA] += delta
+        sums[asset, _DELIVERY] += months[month, _RATE] * abs(delta)
+        tiers[asset, tier, 0] += max(delta, 0.0)
+        tiers[asset, tier, 1] += max(-delta, 0.0)
+    start = FIRST_TIER + tiers.shape[1]
+    for line in range(start, start + SPREAD_FIELDS * int(constants[SPREADS]), SPREAD_FIELDS):
+        one, other = np.uint64(constants[line]), np.uint64(constants[line + 1])
+        for n in range(np.uint64(len(listed))):
+            asset = np.uint64(listed[n])
+            formed = min(tiers[asset, one, 0], tiers[asset, other, 1])
+            tiers[asset, one, 0] -= formed
+            tiers[asset, other, 1] -= formed
+            sums[asset, _SPREADS] += constants[line + 2] * formed
 
 
 @numba.extending.register_jitable(**INLINED)
-def _credit_pairs(
-    constants: np.ndarray, start: int, losses: np.ndarray, sums: np.ndarray, credits: np.ndarray
-) -> None:
-    """Fill each asset's credit for spreads against others."""
-    credits[:] = 0.0
+def _credit_pairs(constants: np.ndarray, start: int, profits: np.ndarray, sums: np.ndarray) -> None:
+    """Add each asset's credit for spreads against others; one that is not held has no delta."""
     for line in range(start, len(constants), CREDIT_FIELDS):
         one, other = int(constants[line]), int(constants[line + 2])
-        if sums[one, _HELD] == 0.0 or sums[other, _HELD] == 0.0:
-            continue
         if not sums[one, _DELTA] * sums[other, _DELTA] < 0.0:
             continue
         formed = sums[one, _LEFT] / constants[line + 1]
@@ -168,8 +191,9 @@ def _credit_pairs(
             used = formed * constants[line + side + 1]
             rest = sums[asset, _LEFT] - used
             sums[asset, _LEFT] = rest if rest > 0.0 else 0.0
-            due = _price_risk(losses[asset], int(sums[asset, _WORST]))
-            credits[asset] += constants[line + 4] * (used * (due / abs(sums[asset, _DELTA])))
+            due = _price_risk(profits[asset], int(sums[asset, _WORST]))
+            credit = constants[line + 4] * (used * (due / abs(sums[asset, _DELTA])))
+            sums[asset, _CREDIT] += credit
 
 
 @requirement_kernel
@@ -184,42 +208,39 @@ def span_kernel(
     fill_risk_arrays(given, market, holdings, accounts)
     constants, assets = given.constants, len(market.index)
     count = int(constants[TIERS])
-    credit_lines = FIRST_TIER + count + SPREAD_FIELDS * int(constants[SPREADS])
-    most = 0
+    credits = FIRST_TIER + count + SPREAD_FIELDS * int(constants[SPREADS])
+    most = 1
     for account in accounts:
         most = max(most, holdings.count[account])
-    months, tiers = np.empty((most, 3)), np.empty((count, 2))
-    losses, sums, credits = np.empty((assets, SCENARIOS)), np.zeros((assets, 7)), np.zeros(assets)
+    room = 8
+    while room < 2 * most:
+        room *= 2
+    months, month_at = np.empty((most, 5)), np.full(room, _NO_MONTH)
+    profits, sums = np.empty((assets, SCENARIOS)), np.zeros((assets, 8))
+    tiers, numbers = np.empty((assets, count, 2)), np.empty(assets, np.int64)
     for account in accounts:
-        found = _add_legs(given, market, holdings, account, losses, sums, months)
-        for asset in range(assets):
-            if sums[asset, _HELD] == 0.0:
-                continue
-            largest, worst = -np.inf, -1
-            for k in range(SCENARIOS):
-                loss = losses[asset, k]
-                if loss > largest or loss != loss:
-                    largest, worst = loss, k
-            sums[asset, _SCAN] = 0.0 if largest < 0.0 else largest
-            sums[asset, _WORST] = worst
-            net, spread_charge, delivery_charge = _charge_months(
-                constants, months[:found], asset, tiers
-            )
-            sums[asset, _DELTA], sums[asset, _LEFT] = net, abs(net)
-            sums[asset, _CHARGED] = sums[asset, _SCAN] + spread_charge + delivery_charge
-        if credit_lines < len(constants):
-            _credit_pairs(constants, credit_lines, losses, sums, credits)
+        found = _list_assets(market, holdings, account, profits, sums, tiers, numbers)
+        listed = numbers[:found]
+        found = _add_legs(given, market, holdings, account, profits, sums, months, month_at)
+        _charge_months(constants, months[:found], listed, tiers, sums)
+        for asset in listed:
+            row = load(profits, np.uint64(asset) * np.uint64(SCENARIOS), SCENARIOS)
+            low = lowest(row)
+            sums[asset, _SCAN] = 0.0 if low >= 0.0 else -low
+            sums[asset, _WORST] = first_equal(row, low) if low == low else 0
+            sums[asset, _LEFT] = abs(sums[asset, _DELTA])
+        if credits < len(constants):
+            _credit_pairs(constants, credits, profits, sums)
         asked = largest = 0.0
         worst = -1
-        for asset in range(assets):
-            if sums[asset, _HELD] == 0.0:
-                continue
-            sums[asset, _HELD] = 0.0
-            charged = sums[asset, _CHARGED] - credits[asset]
+        for asset in listed:
+            charged = sums[asset, _SCAN] + sums[asset, _SPREADS] + sums[asset, _DELIVERY]
+            charged -= sums[asset, _CREDIT]
             minimum = constants[SHORT_MINIMUM] * sums[asset, _SHORT]
             asked += minimum if charged < minimum else charged
             if worst < 0 or sums[asset, _SCAN] > largest:
                 largest, worst = sums[asset, _SCAN], int(sums[asset, _WORST])
+            sums[asset, _DELTA] = 0.0
         requirement.initial[account] = constants[INITIAL_RATIO] * asked
         requirement.maintenance[account] = asked
         requirement.worst_scenario[account] = worst
@@ -229,7 +250,7 @@ span = RequirementRule(
     "span",
     span_kernel,
     span_reference,
-    scratch_columns=lambda constants: SCENARIOS,
+    scratch_columns=lambda constants: COLUMNS,
     explain=explain_span,
 )
 """Worst of 16 scenarios, charges between months and for delivery, credits between assets."""

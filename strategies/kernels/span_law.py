@@ -43,7 +43,7 @@ class _Commodity:
     """What an account holds of one asset, and what it is asked for it in USD."""
 
     asset: int
-    losses: list[float]
+    profits: list[float]
     months: dict[float, float]
     """Net delta in USD by years to expiry."""
     short_notional: float = 0.0
@@ -148,7 +148,7 @@ def _commodities(
         asset = int(market.asset[i])
         held = found.setdefault(asset, _Commodity(asset, [0.0] * SCENARIOS, {}))
         for k, profit in enumerate(profits_usd(i, given, market, constants)):
-            held.losses[k] -= quantity * profit
+            held.profits[k] += quantity * profit
         month = PERPETUAL_MONTH if market.kind[i] == PERPETUAL else float(market.years[i])
         held.months[month] = held.months.get(month, 0.0) + quantity * float(market.delta_usd[i])
         if market.kind[i] == OPTION:
@@ -165,12 +165,12 @@ def _commodities(
 
 
 def _scan(held: _Commodity) -> None:
-    largest = -math.inf
-    for k, loss in enumerate(held.losses):
-        # A loss that is not known is the worst of all.
-        if loss > largest or loss != loss:
-            largest, held.worst = loss, k
-    held.scan = 0.0 if largest < 0.0 else largest
+    if any(math.isnan(profit) for profit in held.profits):
+        held.scan, held.worst = math.nan, 0
+        return
+    lowest = min(held.profits)
+    held.scan = -lowest if lowest < 0.0 else 0.0
+    held.worst = held.profits.index(lowest)
 
 
 def _charge_months(held: _Commodity, constants: list[float]) -> None:
@@ -187,12 +187,11 @@ def _charge_months(held: _Commodity, constants: list[float]) -> None:
             held.delivery_charge += constants[DELIVERY_RATE] * abs(delta)
     start = FIRST_TIER + tiers
     for line in range(start, start + SPREAD_FIELDS * spreads, SPREAD_FIELDS):
-        one, other, rate = int(constants[line]), int(constants[line + 1]), constants[line + 2]
-        for long, short in ((one, other), (other, one)):
-            formed = shorts[short] if shorts[short] < longs[long] else longs[long]
-            longs[long] -= formed
-            shorts[short] -= formed
-            held.spread_charge += rate * formed
+        long, short, rate = int(constants[line]), int(constants[line + 1]), constants[line + 2]
+        formed = min(longs[long], shorts[short])
+        longs[long] -= formed
+        shorts[short] -= formed
+        held.spread_charge += rate * formed
 
 
 def _credit_pairs(found: dict[int, _Commodity], constants: list[float]) -> None:
@@ -212,11 +211,11 @@ def _credit_pairs(found: dict[int, _Commodity], constants: list[float]) -> None:
             held, used = found[asset], formed * per
             rest = left[asset] - used
             left[asset] = rest if rest > 0.0 else 0.0
-            per_dollar = price_risk(held.losses, held.worst) / abs(held.net_delta)
+            per_dollar = price_risk(held.profits, held.worst) / abs(held.net_delta)
             held.credit += rate * (used * per_dollar)
 
 
-def price_risk(losses: Sequence[float], worst: int) -> float:
+def price_risk(profits: Sequence[float], worst: int) -> float:
     """Return the part of the scan that is due to the move of the price alone, in USD.
 
     The active scenario averaged with its pair (the same price, volatility the other way) is free
@@ -224,8 +223,8 @@ def price_risk(losses: Sequence[float], worst: int) -> float:
     The extremes keep volatility as it is and are their own pair. Never below nothing, nor above
     the scan.
     """
-    active = losses[worst]
-    pair = losses[worst ^ 1] if worst < PAIRED else active
-    due = 0.5 * (active + pair) - 0.5 * (losses[0] + losses[1])
-    due = active if due > active else due
+    active = profits[worst]
+    pair = profits[worst ^ 1] if worst < PAIRED else active
+    due = 0.5 * (profits[0] + profits[1]) - 0.5 * (active + pair)
+    due = -active if due > -active else due
     return due if due > 0.0 else 0.0

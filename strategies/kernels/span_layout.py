@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCENARIOS = 16
+HASH, TIER, DELIVERY = SCENARIOS, SCENARIOS + 1, SCENARIOS + 2
+"""Scratch columns after the risk array: a hash of the month, its tier, its delivery rate."""
+COLUMNS = 24
+"""A risk array never straddles more lines of the cache than it must."""
 PAIRED = 14
 """The scenarios before it come in pairs of one price, volatility up and down."""
 LEAST_MOVE = 0.01
@@ -69,18 +73,23 @@ def span_constants(
     tiers
         Upper bounds in years to expiry, ascending; the last tier is without bound.
     spreads
-        ``(tier, tier, rate)`` by priority, tiers counted from 0.
+        ``(tier, tier, rate)`` by priority, tiers counted from 0; either may be the long one.
     credits
         ``(asset, ratio, asset, ratio, rate)`` by priority, assets by their number.
 
     Returns
     -------
     numpy.ndarray
-        ``(11 + tiers + 1 + 3 * spreads + 5 * credits,)``.
+        ``(11 + tiers + 1 + 3 * directed spreads + 5 * credits,)``.
     """
+    directed = [
+        (long, short, rate)
+        for one, other, rate in spreads
+        for long, short in dict.fromkeys([(one, other), (other, one)])
+    ]
     head = [initial_ratio, short_minimum, *delivery, decay_years, float(vol_relative), *extremes]
-    counts = [len(tiers) + 1, len(spreads), len(credits)]
-    tables = [float(cell) for table in (spreads, credits) for line in table for cell in line]
+    counts = [len(tiers) + 1, len(directed), len(credits)]
+    tables = [float(cell) for table in (directed, credits) for line in table for cell in line]
     return np.array([*head, *counts, *tiers, math.inf, *tables], dtype=np.float64)
 
 

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numba import types
 
-from backtest.instruments import OPTION
+from backtest.instruments import OPTION, PERPETUAL
 from backtest.kernels.black76 import (
     INLINED,
     STRICT,
@@ -20,8 +20,15 @@ from backtest.kernels.black76 import (
 from backtest.kernels.types import KERNEL_SIGNATURE, Holdings, KernelInput, Market
 from strategies.kernels.span_layout import (
     DECAY_YEARS,
+    DELIVERY,
+    DELIVERY_RATE,
+    DELIVERY_YEARS,
+    FIRST_TIER,
+    HASH,
     LEAST_MOVE,
     SCENARIOS,
+    TIER,
+    TIERS,
     VOL_RELATIVE,
     scenario_of,
 )
@@ -29,6 +36,7 @@ from strategies.kernels.span_layout import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_GOLDEN, _HOURS = 0.6180339887498949, 8760.0 * 0.6180339887498949
 _scenario_of = numba.extending.register_jitable(scenario_of)
 
 
@@ -82,22 +90,39 @@ def _shock(
 
 
 @numba.extending.register_jitable(**INLINED)
+def _place_month(given: KernelInput, market: Market, i: int) -> None:
+    """Fill what the month of an instrument is charged by, and a number to find it by."""
+    constants, row, years = given.constants, given.scratch[i], market.years[i]
+    perpetual = market.kind[i] == PERPETUAL
+    tier, last = 0, int(constants[TIERS]) - 1
+    while not perpetual and tier < last and not years <= constants[FIRST_TIER + tier]:
+        tier += 1
+    # Any number will do that differs between months more often than not.
+    spun = market.asset[i] * _GOLDEN + (0.0 if perpetual else years * _HOURS)
+    row[HASH] = spun - math.floor(spun)
+    row[TIER] = tier
+    delivered = not perpetual and years <= constants[DELIVERY_YEARS]
+    row[DELIVERY] = constants[DELIVERY_RATE] if delivered else 0.0
+
+
+@numba.extending.register_jitable(**INLINED)
 def _price_option(
     market: Market,
     moves: np.ndarray,
     log_moves: np.ndarray,
     i: int,
     deviations: np.ndarray,
+    priced: np.ndarray,
     row: np.ndarray,
 ) -> None:
     """Fill what an option gains, in dollars; coins are counted at the present index."""
     forward, strike, is_call = market.forward[i], market.strike[i], float(market.is_call[i])
     before = black76(forward, strike, market.sigma[i], market.years[i], is_call)
-    stressed_prices(forward, strike, is_call, moves, log_moves, deviations, row)
+    stressed_prices(forward, strike, is_call, moves, log_moves, deviations, priced)
     inverse, size = market.inverse[i] == 1, market.contract_size[i]
     scale = size * (market.index[np.uint64(market.asset[i])] / forward if inverse else 1.0)
     for k in range(SCENARIOS):
-        gain = row[k] * (1.0 / moves[k]) - before if inverse else row[k] - before
+        gain = priced[k] * (1.0 / moves[k]) - before if inverse else priced[k] - before
         row[k] = scale * gain
 
 
@@ -127,7 +152,7 @@ def fill_risk_arrays(
         for k in range(SCENARIOS):
             move = max(1.0 + scenarios[0, k] * given.parameters[asset], LEAST_MOVE)
             moves[asset, k], log_moves[asset, k] = move, math.log(move)
-    deviations = np.empty(SCENARIOS)
+    deviations, priced = np.empty(SCENARIOS), np.empty(SCENARIOS)
     for account in accounts:
         first = holdings.start[account]
         for slot in range(first, first + holdings.count[account]):
@@ -136,9 +161,10 @@ def fill_risk_arrays(
                 given.scratch_tick[i] = now
                 of = np.uint64(market.asset[i])
                 row = given.scratch[i]
+                _place_month(given, market, i)
                 if market.kind[i] == OPTION:
                     _shock(given, market, scenarios, i, deviations)
-                    _price_option(market, moves[of], log_moves[of], i, deviations, row)
+                    _price_option(market, moves[of], log_moves[of], i, deviations, priced, row)
                 else:
                     inverse, value = market.inverse[i] == 1, market.value_usd[i]
                     for k in range(SCENARIOS):

@@ -117,7 +117,7 @@ def test_an_array_of_a_long_call_gives_its_published_scan_risk() -> None:
     array += [-2540, -3430, 8060, 7640, -3380, -3990, 3130, -1500]
     market = make_market()
     numbers = given_numbers(span, RANGES, span_constants(**PLAIN), market)
-    numbers.scratch[0] = array
+    numbers.scratch[0, :16] = array
     numbers.scratch_tick[0] = market.tick[0]
     asked = empty_requirement(1)
     span.kernel(numbers, market, one_account((0, 1.0)), np.zeros(1, np.int64), asked)
@@ -213,12 +213,12 @@ def test_delivery_is_charged_on_months_about_to_expire_and_never_on_perpetuals()
 
 
 def test_price_risk_is_the_scan_without_volatility_and_time() -> None:
-    losses = [30.0, -10.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 90.0, 70.0, 0.0, 0.0, 50.0, 0.0]
+    profits = [-30.0, 10.0, *[0.0] * 8, -90.0, -70.0, 0.0, 0.0, -50.0, 0.0]
     # Volatility risk (90 - 70) / 2, time risk (30 - 10) / 2.
-    assert price_risk(losses, 10) == 90.0 - 10.0 - 10.0
-    assert price_risk(losses, 14) == 50.0 - 10.0
-    assert price_risk([-200.0, -200.0, *losses[2:]], 10) == 90.0
-    assert price_risk([200.0, 200.0, *losses[2:]], 10) == 0.0
+    assert price_risk(profits, 10) == 90.0 - 10.0 - 10.0
+    assert price_risk(profits, 14) == 50.0 - 10.0
+    assert price_risk([200.0, 200.0, *profits[2:]], 10) == 90.0
+    assert price_risk([-200.0, -200.0, *profits[2:]], 10) == 0.0
 
 
 def test_opposite_assets_earn_back_a_part_of_their_price_risk() -> None:
