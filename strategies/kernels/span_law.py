@@ -22,12 +22,12 @@ from strategies.kernels.span_layout import (
     INITIAL_RATIO,
     LEAST_MOVE,
     PAIRED,
-    PERPETUAL_MONTH,
     SCENARIOS,
     SHORT_MINIMUM,
     SPREAD_FIELDS,
     SPREADS,
     TIERS,
+    month_key,
     scenario_of,
 )
 from strategies.kernels.span_prices import profits_usd
@@ -44,8 +44,8 @@ class _Commodity:
 
     asset: int
     profits: list[float]
-    months: dict[float, float]
-    """Net delta in USD by years to expiry."""
+    months: dict[float, tuple[float, float]]
+    """Years to expiry (less than nothing for perpetuals) and net delta in USD, by key."""
     short_notional: float = 0.0
     option_value: float = 0.0
     scan: float = 0.0
@@ -57,7 +57,7 @@ class _Commodity:
 
     @property
     def net_delta(self) -> float:
-        return sum(self.months.values(), 0.0)
+        return sum((delta for _, delta in self.months.values()), 0.0)
 
     @property
     def charged(self) -> float:
@@ -149,8 +149,11 @@ def _commodities(
         held = found.setdefault(asset, _Commodity(asset, [0.0] * SCENARIOS, {}))
         for k, profit in enumerate(profits_usd(i, given, market, constants)):
             held.profits[k] += quantity * profit
-        month = PERPETUAL_MONTH if market.kind[i] == PERPETUAL else float(market.years[i])
-        held.months[month] = held.months.get(month, 0.0) + quantity * float(market.delta_usd[i])
+        perpetual = bool(market.kind[i] == PERPETUAL)
+        years = -1.0 if perpetual else float(market.years[i])
+        key = month_key(asset, years, perpetual)
+        _, before = held.months.get(key, (years, 0.0))
+        held.months[key] = years, before + quantity * float(market.delta_usd[i])
         if market.kind[i] == OPTION:
             held.option_value += quantity * float(market.value_usd[i])
             if quantity < 0.0:
@@ -177,7 +180,7 @@ def _charge_months(held: _Commodity, constants: list[float]) -> None:
     tiers, spreads = int(constants[TIERS]), int(constants[SPREADS])
     bounds = constants[FIRST_TIER : FIRST_TIER + tiers]
     longs, shorts = [0.0] * tiers, [0.0] * tiers
-    for years, delta in held.months.items():
+    for years, delta in held.months.values():
         tier = next((t for t, bound in enumerate(bounds) if years <= bound), tiers - 1)
         if delta > 0.0:
             longs[tier] += delta

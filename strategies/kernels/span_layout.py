@@ -11,17 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCENARIOS = 16
-HASH, TIER, DELIVERY = SCENARIOS, SCENARIOS + 1, SCENARIOS + 2
-"""Scratch columns after the risk array: a hash of the month, its tier, its delivery rate."""
+MONTH, TIER, DELIVERY = SCENARIOS, SCENARIOS + 1, SCENARIOS + 2
+"""Scratch columns after the risk array: key of the month, its tier, its delivery rate."""
 COLUMNS = 24
 """A risk array never straddles more lines of the cache than it must."""
 PAIRED = 14
 """The scenarios before it come in pairs of one price, volatility up and down."""
 LEAST_MOVE = 0.01
 """No scenario takes a price below 1 % of the present one."""
-PERPETUAL_MONTH = -1.0
-"""Stands for the time to expiry of what never expires: a month of its own in the front tier."""
-
 (
     INITIAL_RATIO,
     SHORT_MINIMUM,
@@ -99,3 +96,12 @@ def scenario_of(constants: Sequence[float], k: int) -> tuple[float, float, float
         side = 1.0 if k == PAIRED else -1.0
         return side * constants[EXTREME_RANGES], 0.0, constants[EXTREME_COVER]
     return _THIRDS[k // 2] / 3.0, 1.0 if k % 2 == 0 else -1.0, 1.0
+
+
+def month_key(asset: int, years: float, perpetual: bool) -> float:
+    """Return a number that contracts share which expire together, and no others.
+
+    A perpetual is a month of its own. Years are below 127; what is left of a double's digits
+    tells expiries apart that lie a hundredth of a second from each other.
+    """
+    return 128.0 * asset + (-1.0 if perpetual else years)

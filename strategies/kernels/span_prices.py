@@ -24,20 +24,21 @@ from strategies.kernels.span_layout import (
     DELIVERY_RATE,
     DELIVERY_YEARS,
     FIRST_TIER,
-    HASH,
     LEAST_MOVE,
+    MONTH,
     SCENARIOS,
     TIER,
     TIERS,
     VOL_RELATIVE,
+    month_key,
     scenario_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_GOLDEN, _HOURS = 0.6180339887498949, 8760.0 * 0.6180339887498949
 _scenario_of = numba.extending.register_jitable(scenario_of)
+_month_key = numba.extending.register_jitable(**INLINED)(month_key)
 
 
 def profits_usd(
@@ -91,15 +92,13 @@ def _shock(
 
 @numba.extending.register_jitable(**INLINED)
 def _place_month(given: KernelInput, market: Market, i: int) -> None:
-    """Fill what the month of an instrument is charged by, and a number to find it by."""
+    """Fill what the month of an instrument is charged by, and what tells it from others."""
     constants, row, years = given.constants, given.scratch[i], market.years[i]
     perpetual = market.kind[i] == PERPETUAL
     tier, last = 0, int(constants[TIERS]) - 1
     while not perpetual and tier < last and not years <= constants[FIRST_TIER + tier]:
         tier += 1
-    # Any number will do that differs between months more often than not.
-    spun = market.asset[i] * _GOLDEN + (0.0 if perpetual else years * _HOURS)
-    row[HASH] = spun - math.floor(spun)
+    row[MONTH] = _month_key(market.asset[i], years, perpetual)
     row[TIER] = tier
     delivered = not perpetual and years <= constants[DELIVERY_YEARS]
     row[DELIVERY] = constants[DELIVERY_RATE] if delivered else 0.0
