@@ -28,6 +28,7 @@ from backtest.kernels.state import (
     SHIFT,
     TRANSIENT,
 )
+from backtest.kernels.survey import sum_coins
 from backtest.kernels.types import DEBTS, DEPOSITS, FUND_USD, NET_NOTIONAL, OPEN_NOTIONAL
 from backtest.kernels.valuation import (
     equity_now,
@@ -234,7 +235,7 @@ def _update_protocol(world: Any) -> None:
     state, tape, market = world.state, world.tape, world.market
     add_up_contracts(world)
     gross, net, notional_usd = state.gross, state.net, market.notional_usd
-    protocol, cash = market.protocol, state.cash
+    protocol = market.protocol
     protocol[:, :] = 0.0
     for i in range(gross.shape[0]):
         a = tape.asset[i]
@@ -244,11 +245,7 @@ def _update_protocol(world: Any) -> None:
     for a in range(protocol.shape[1]):
         protocol[FUND_USD, a] = state.purse[FUND]
         if state.counter[COINS] == 1:
-            held = 0.0
-            owed = 0.0
-            for account in range(cash.shape[1] - 1):
-                held += max(cash[1 + a, account], 0.0)
-                owed += max(-cash[1 + a, account], 0.0)
+            held, owed = sum_coins(state, 1 + a)
             protocol[DEPOSITS, a] = held * market.index[a]
             protocol[DEBTS, a] = owed * market.index[a]
 

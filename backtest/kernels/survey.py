@@ -17,6 +17,7 @@ from backtest.kernels.lanes import (
     all_at_most,
     gather,
     load,
+    magnitude,
     spread,
     store,
     total,
@@ -112,6 +113,25 @@ def _last_few(state: Any, numbers: Any, first: int, last: int) -> Any:
     for k in range(_U(LANES)):
         few[k] = numbers[first + k] if first + k < last else 0.0
     return load(few, _U(0), LANES)
+
+
+@compiled()
+def sum_coins(state: Any, currency: int) -> tuple[float, float]:
+    """Add up what accounts hold of a currency, and what they owe of it."""
+    cash = state.cash
+    width = _U(cash.shape[1])
+    accounts = width - _U(1)
+    whole, first = accounts // _U(LANES) * _U(LANES), _U(currency) * width
+    nothing = zeros(LANES)
+    held, owed = zeros(LANES), zeros(LANES)
+    for account in range(_U(0), whole, _U(LANES)):
+        coins = load(cash, first + account, LANES)
+        held = held + where_negative(coins, nothing, coins)
+        owed = owed + where_negative(coins, magnitude(coins), nothing)
+    coins = _last_few(state, cash[currency], whole, accounts)
+    held = held + where_negative(coins, nothing, coins)
+    owed = owed + where_negative(coins, magnitude(coins), nothing)
+    return total(held), total(owed)
 
 
 @compiled()

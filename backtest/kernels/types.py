@@ -167,20 +167,22 @@ def no_requirement(
 def empty_market(table: InstrumentTable, assets: int) -> Market:
     """Allocate a market over an instrument table, to be filled by the loop."""
     count = len(table)
+    names = ("value_usd", "notional_usd", "forward", "sigma", "years", "delta_usd", "rate")
     return Market(
-        table.asset,
-        table.kind,
-        table.inverse,
-        table.contract_size,
-        table.strike,
-        table.is_call,
-        np.full(1, -1, np.int64),
-        np.zeros(assets),
-        np.zeros(assets),
-        *(np.zeros(count) for _ in range(8)),
-        np.ones(count),
-        np.ones(assets),
-        np.zeros((PROTOCOL_ROWS, assets)),
+        asset=table.asset,
+        kind=table.kind,
+        inverse=table.inverse,
+        contract_size=table.contract_size,
+        strike=table.strike,
+        is_call=table.is_call,
+        tick=np.full(1, -1, np.int64),
+        index=np.zeros(assets),
+        mark=np.zeros(assets),
+        **{name: np.zeros(count) for name in names},
+        settled=np.zeros(count),
+        confidence=np.ones(count),
+        index_confidence=np.ones(assets),
+        protocol=np.zeros((PROTOCOL_ROWS, assets)),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from backtest.instruments import OPTION, PERPETUAL
 from backtest.kernels.types import DEBTS, DEPOSITS, FUND_USD, NET_NOTIONAL, OPEN_NOTIONAL
+from backtest.reference.accounts import sum_by_halves
 from backtest.reference.money import end_flat_account, exchange
 from backtest.reference.quotes import price_move, settlement_unit
 from backtest.reference.schedule import RECHECK
@@ -140,7 +141,10 @@ def see_shift(world: World) -> None:
 
 
 def update_protocol(world: World) -> None:
-    """Show the policy the venue's own state: fund, open and net notional, coins held and owed."""
+    """Show the policy the venue's own state: fund, open and net notional, coins held and owed.
+
+    Sums over accounts are kept apart by the account's number modulo eight.
+    """
     tape = world.tape
     gross = dict.fromkeys(range(len(tape.asset)), 0.0)
     net = dict(gross)
@@ -157,14 +161,13 @@ def update_protocol(world: World) -> None:
         if tape.kind[i] != OPTION:
             protocol[NET_NOTIONAL, a] += net[i] * notional_usd
     for a in range(world.assets):
-        coins = [account.cash[1 + a] for account in world.accounts]
-        held, owed = 0.0, 0.0
-        for balance in coins:
-            held += max(balance, 0.0)
-            owed += max(-balance, 0.0)
+        held, owed = [0.0] * 8, [0.0] * 8
+        for account in world.accounts:
+            held[account.number % 8] += max(account.cash[1 + a], 0.0)
+            owed[account.number % 8] += max(-account.cash[1 + a], 0.0)
         protocol[FUND_USD, a] = world.fund
-        protocol[DEPOSITS, a] = held * world.seen_index[a]
-        protocol[DEBTS, a] = owed * world.seen_index[a]
+        protocol[DEPOSITS, a] = sum_by_halves(held) * world.seen_index[a]
+        protocol[DEBTS, a] = sum_by_halves(owed) * world.seen_index[a]
 
 
 def arrive_transfers(world: World) -> None:

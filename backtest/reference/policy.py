@@ -73,6 +73,7 @@ class PolicyDesk:
     def __init__(self, layers: tuple[RequirementLayer, ...], tape: TapeArrays) -> None:
         self.layers = layers
         self.market = _MarketSeen(tape)
+        self._asset = tape.asset
         count = len(tape.asset)
         self.given = [
             _Given(
@@ -116,7 +117,7 @@ class PolicyDesk:
             self.market.delta_usd[i] = known.delta_usd
             self.market.rate[i] = known.rate
             self.market.settled[i] = known.settled
-            self.market.confidence[i] = self.market.index_confidence[self.market.asset[i]]
+            self.market.confidence[i] = self.market.index_confidence[self._asset[i]]
         counts = [len(portfolio) for portfolio in portfolios]
         holdings = _Portfolios(
             np.cumsum([0, *counts])[: len(counts)].astype(np.int64),

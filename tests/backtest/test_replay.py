@@ -277,9 +277,8 @@ def test_options_settle_at_expiry_for_what_they_are_worth_at_the_index(inverse):
     assert result.series["accounts_open"][row] == 0
     world = replay_reference(tape, book, gross_policy(0.5), venue)[2].world
     index, mark, at_ms = tape.index[start, 0], tape.mark[start, 0], int(tape.ts[start])
-    premium = quote(
-        world.tape, option, index, mark, int(world.tape.snapshot[start]), at_ms, 0.1
-    ).value_usd
+    snapshot = int(world.tape.snapshot[start])
+    premium = quote(world.tape, option, index, mark, snapshot, at_ms, world.venue).value_usd
     if inverse:
         # The premium was paid in coin, and the coins that were owed for it have moved since.
         premium *= tape.index[row, 0] / tape.index[start, 0]
