@@ -76,6 +76,28 @@ def profits_usd(
 
 
 @numba.extending.register_jitable(**INLINED)
+def _list_stale(
+    given: KernelInput, market: Market, holdings: Holdings, accounts: np.ndarray, listed: np.ndarray
+) -> int:
+    """List the instruments of some accounts whose scratch is of another tick, and stamp them."""
+    now, ticks = market.tick[0], given.scratch_tick
+    stale = missing = 0
+    for tick in ticks:
+        missing += tick != now
+    for account in accounts:
+        if stale == missing:
+            break
+        first = np.uint64(holdings.start[account])
+        for slot in range(first, first + np.uint64(holdings.count[account])):
+            i = np.uint64(holdings.instrument[slot])
+            if ticks[i] != now:
+                ticks[i] = now
+                listed[stale] = i
+                stale += 1
+    return stale
+
+
+@numba.extending.register_jitable(**INLINED)
 def _shock(
     given: KernelInput, market: Market, scenarios: np.ndarray, i: int, deviations: np.ndarray
 ) -> None:
@@ -133,13 +155,9 @@ def fill_risk_arrays(
 
     As `profits_usd` has it.
     """
-    now = market.tick[0]
-    fresh = True
-    for account in accounts:
-        first = holdings.start[account]
-        for slot in range(first, first + holdings.count[account]):
-            fresh &= given.scratch_tick[np.uint64(holdings.instrument[slot])] == now
-    if fresh:
+    listed = np.empty(len(market.kind), np.int64)
+    listed = listed[: _list_stale(given, market, holdings, accounts, listed)]
+    if len(listed) == 0:
         return
     scenarios = np.empty((3, SCENARIOS))
     for k in range(SCENARIOS):
@@ -152,22 +170,17 @@ def fill_risk_arrays(
             move = max(1.0 + scenarios[0, k] * given.parameters[asset], LEAST_MOVE)
             moves[asset, k], log_moves[asset, k] = move, math.log(move)
     deviations, priced = np.empty(SCENARIOS), np.empty(SCENARIOS)
-    for account in accounts:
-        first = holdings.start[account]
-        for slot in range(first, first + holdings.count[account]):
-            i = np.uint64(holdings.instrument[slot])
-            if given.scratch_tick[i] != now:
-                given.scratch_tick[i] = now
-                of = np.uint64(market.asset[i])
-                row = given.scratch[i]
-                _place_month(given, market, i)
-                if market.kind[i] == OPTION:
-                    _shock(given, market, scenarios, i, deviations)
-                    _price_option(market, moves[of], log_moves[of], i, deviations, priced, row)
-                else:
-                    inverse, value = market.inverse[i] == 1, market.value_usd[i]
-                    for k in range(SCENARIOS):
-                        x = moves[of, k]
-                        row[k] = value * ((1.0 / x if inverse else x) - 1.0)
-                for k in range(SCENARIOS):
-                    row[k] = scenarios[2, k] * row[k]
+    for n in range(len(listed)):
+        i = np.uint64(listed[n])
+        of, row = np.uint64(market.asset[i]), given.scratch[i]
+        _place_month(given, market, i)
+        if market.kind[i] == OPTION:
+            _shock(given, market, scenarios, i, deviations)
+            _price_option(market, moves[of], log_moves[of], i, deviations, priced, row)
+        else:
+            inverse, value = market.inverse[i] == 1, market.value_usd[i]
+            for k in range(SCENARIOS):
+                x = moves[of, k]
+                row[k] = value * ((1.0 / x if inverse else x) - 1.0)
+        for k in range(SCENARIOS):
+            row[k] = scenarios[2, k] * row[k]
