@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from backtest.errors import ConfigError, PolicyError
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import black76
+from backtest.kernels.types import empty_requirement
 from strategies.kernels.sensitivities import sensitivities, sensitivities_constants
 from strategies.kernels.sensitivities_law import aggregate, curvature_margin, relative_vega
 from strategies.portfolio import Ask, Portfolio
@@ -147,12 +148,12 @@ def test_two_assets_net_by_their_correlation(invented: str) -> None:
 
 
 def test_a_future_between_tenors_counts_at_both(invented: str) -> None:
-    # -1,000 USD at 60 days lies half at 30, half at 90 days, against 1,000 in perpetuals.
+    # -1,000 USD at 75 days: a quarter at 30, the rest at 90 days, against 1,000 in perpetuals.
     legs = (
         {"asset": "BTC", "quantity": 10.0},
-        {"asset": "BTC", "kind": "future", "quantity": -10.0, "expires_in": "60d"},
+        {"asset": "BTC", "kind": "future", "quantity": -10.0, "expires_in": "75d"},
     )
-    weighted = np.array([200.0, -100.0, -100.0])
+    weighted = np.array([200.0, -50.0, -150.0])
     within = np.array([[1.0, 0.95, 0.855], [0.95, 1.0, 0.9], [0.855, 0.9, 1.0]])
     expected = math.sqrt(weighted @ within @ weighted)
     assert asked_of(invented, *legs).initial_usd == pytest.approx(expected)
@@ -200,16 +201,16 @@ def test_exposures_beyond_their_threshold_weigh_by_the_root() -> None:
 
 
 def test_vega_counts_where_curvature_nets_to_nothing() -> None:
-    # The same factor, and curvature shares of 1/2 and 1/4: vegas of 1 and -2 bend by nothing.
-    legs = []
-    for days, vega in ((10.0, 1.0), (28.0, -2.0)):
-        years = days / 365
-        unit = relative_vega(100.0, 100.0, 0.5, years)
-        option = {"asset": "BTC", "kind": "option", "strike": 100.0, "call": True, "iv": 0.5}
-        legs.append(option | {"expires_in": f"{days:g}d", "quantity": vega / unit})
-    told = parts(asked_of({"default": {"vega_weight": "25%"}}, *legs))
-    assert told["curvature"] == pytest.approx(0.0, abs=1e-12)
-    assert told["vega"] == pytest.approx(0.25)
+    # One factor, curvature shares of 1/2 and 1/4: vegas of 1 and -2 bend by nothing at all.
+    market, asked = make_market(), empty_requirement(1)
+    given_to = given_numbers(sensitivities, WEIGHTS, numbers(1), market)
+    given_to.scratch[0] = [0.0, 1.0, -0.5, 1.0, 0.0]
+    given_to.scratch[2] = [0.0, -2.0, 0.5, 1.0, 0.0]
+    given_to.scratch_tick[:] = market.tick[0]
+    legs = one_account((0, 1.0), (2, 1.0))
+    sensitivities.kernel(given_to, market, legs, np.zeros(1, np.int64), asked)
+    ratio = numbers(1)[1]
+    assert asked.initial[0] == pytest.approx(ratio * 0.25 * 1.0)
 
 
 @settings(max_examples=25, deadline=None)
