@@ -32,7 +32,9 @@ from strategies.plugins import load_offered, offered
 from strategies.portfolio_grid import PortfolioGrid
 from strategies.risk_factors import RiskFactors
 from strategies.scenario import Scenario
+from strategies.sensitivities import Sensitivities
 from strategies.size_scaled import SizeScaled
+from strategies.span import Span
 from strategies.tail import Tail
 from strategies.volatility import Volatility
 
@@ -55,6 +57,8 @@ _POLICIES: dict[str, type[MarginPolicy]] = {
         Health,
         RiskFactors,
         PortfolioGrid,
+        Span,
+        Sensitivities,
     )
 }
 _ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")

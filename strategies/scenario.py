@@ -77,13 +77,13 @@ class ScaledRange(Choice):
 _read_range = read_choice("price range", (FixedRange, ScaledRange))
 
 
-def _read_price_range(value: Any) -> Any:
+def read_price_range(value: Any) -> Any:
     """Read ``16%`` as a fixed range, so that the plain case is written plainly."""
     plain = isinstance(value, int | float) or (isinstance(value, str) and value[:1].isdigit())
     return _read_range({"fixed": {"range": value}} if plain else value)
 
 
-PriceRange = Annotated[FixedRange | ScaledRange, BeforeValidator(_read_price_range)]
+PriceRange = Annotated[FixedRange | ScaledRange, BeforeValidator(read_price_range)]
 """The field type of a policy's price range."""
 
 

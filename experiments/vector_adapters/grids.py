@@ -1,68 +1,16 @@
-"""Scenario grids: CME SPAN's scan, Deribit's risk matrix, Dederi's future, Paradex's floor."""
+"""Scenario grids: Deribit's risk matrix, Dederi's future, Paradex's floor."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
-from experiments.vector_adapters.kernels import ask as ask_kernel
+from experiments.vector_adapters.base import MARGIN, Inputs, Number, answers
 from experiments.vector_adapters.portfolios import preset, scenario_profits
 from strategies.formulas.portfolio import continuous_forward
-from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
 from strategies.portfolio import AssetState, Leg, Portfolio, ask
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers
-
-SPAN_PRICE_FRACTIONS = (0, 0, 1, 1, -1, -1, 2, 2, -2, -2, 3, 3, -3, -3)
-"""Thirds of the scan range in CME SPAN's scenarios 1 to 14; each pair is volatility up, down."""
-RANGES_PER_PRICE = 1024.0
-"""Price of a future in scan ranges, where only the range is given; any large one would do."""
-
-
-class _SpanPosition(Inputs):
-    qty: Number
-    array_pnl: list[Number]
-
-
-class _SpanPortfolio(Inputs):
-    positions: list[_SpanPosition]
-
-
-@answers(MARGIN, _SpanPortfolio, "CME SPAN", "span_scan")
-def _span_arrays(given: _SpanPortfolio) -> Answers:
-    """Largest combined loss over the printed risk arrays."""
-    if len({len(position.array_pnl) for position in given.positions}) != 1:
-        raise NotCoveredError("positions: risk arrays must be of one length")
-    arrays = np.array([position.array_pnl for position in given.positions], np.float64)
-    constants = scenario_grid_constants(1.0, [(0.0, 0, 1.0)] * arrays.shape[1], short_floor=0.0)
-    rows = [{"value_usd": 1.0, "notional_usd": 1.0} for _ in arrays]
-    quantities = [position.qty for position in given.positions]
-    asked = ask_kernel(scenario_grid, [0.0, 0.0, 0.0], constants, rows, quantities, profits=arrays)
-    return {"scan_risk": asked[0], "scenario": asked[2] + 1}
-
-
-class _SpanFuture(Inputs):
-    qty: Number
-    scan_range: Number
-    extreme_mult: Number
-    extreme_cover: Number
-
-
-@answers(MARGIN, _SpanFuture, "CME SPAN", "span_scan")
-def _span_future(given: _SpanFuture) -> Answers:
-    """Scan of a future, its extreme moves counted in part."""
-    extremes = [(sign * given.extreme_mult, 0, given.extreme_cover) for sign in (1.0, -1.0)]
-    thirds = [(third / 3.0, 0, 1.0) for third in SPAN_PRICE_FRACTIONS]
-    constants = scenario_grid_constants(1.0, thirds + extremes, short_floor=0.0)
-    price = given.scan_range * RANGES_PER_PRICE
-    row = {"value_usd": price, "notional_usd": price}
-    asked = ask_kernel(
-        scenario_grid, [1.0 / RANGES_PER_PRICE, 0.0, 0.0], constants, [row], [given.qty]
-    )
-    return {"scan_risk": asked[0], "scenario": asked[2] + 1}
 
 
 class _DeribitMatrix(Inputs):
