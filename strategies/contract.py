@@ -23,7 +23,7 @@ from backtest.settings import TIME
 from strategies.addons import ADDONS
 from strategies.choice import read_choice
 from strategies.knobs import Knob, knob, parse_quantity
-from strategies.layer import AddOn, Need, Netting, RiskLayer, ScaleLaw
+from strategies.layer import AddOn, Need, Netting, Promises, RiskLayer, ScaleLaw
 from strategies.updates import Continuous, UpdateRule
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "MarginPolicy",
     "Need",
     "Netting",
+    "Promises",
     "RiskLayer",
     "ScaleLaw",
     "knob",

@@ -1,8 +1,9 @@
 """A least share of a position's size that must be left as collateral, after fees (GMX v2).
 
 A position is closed once ``collateral + profit - fees < factor * size``, its size being the
-notional at which it was opened. The factor is a fixed one or, where that is larger, open
-interest of the position's side times a multiplier. Source: gmx-io/gmx-synthetics,
+notional at which it was opened. The factor is a fixed one; to open a position it is open interest
+of the position's side times a multiplier where that is larger, so that a crowded market takes
+less leverage without closing who is in it already. Source: gmx-io/gmx-synthetics,
 `contracts/position/PositionUtils.sol`.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backtest.units import Fraction
 from strategies.kernels.sized_rate import GrowingRate, sized_rate, sized_rate_constants
@@ -32,7 +33,16 @@ class CollateralFactor(BaseModel):
     initial: Fraction | None = Field(
         None, ge=0.0, le=1.0, description="of size, asked to open; as least if absent"
     )
-    per_open_usd: float = Field(0.0, ge=0.0, description="share of size per USD of open interest")
+    per_open_usd: float = Field(0.0, ge=0.0, description="asked to open, per USD of open interest")
+
+    @model_validator(mode="after")
+    def _initial_is_the_larger(self) -> CollateralFactor:
+        if self.initial is not None and self.initial < self.least:
+            raise ValueError(
+                f"initial {self.initial:g} of size is less than least {self.least:g}, which is "
+                "kept in any market"
+            )
+        return self
 
 
 class LeastCollateral(PerpetualPolicy):
@@ -62,8 +72,7 @@ class LeastCollateral(PerpetualPolicy):
     def _rates(self, factor: CollateralFactor) -> tuple[GrowingRate, GrowingRate]:
         fee = self.position_fee + self.liquidation_fee
         to_open = factor.least if factor.initial is None else factor.initial
-        initial, maintenance = (
-            GrowingRate(per_open_usd=factor.per_open_usd, least=least, fee=fee)
-            for least in (max(to_open, factor.least), factor.least)
+        return (
+            GrowingRate(per_open_usd=factor.per_open_usd, least=to_open, fee=fee),
+            GrowingRate(base=factor.least, fee=fee),
         )
-        return initial, maintenance

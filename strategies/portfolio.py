@@ -196,6 +196,7 @@ def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
     index = np.array([state.index for state in states])
     mark = np.array([state.mark or state.index for state in states])
     dated = [leg.kind != "perpetual" for leg in legs]
+    snapshots = int(any(dated))
     forward = np.array([_forward(leg, portfolio) for leg in legs])
     tape = MarketTape(
         assets=tuple(names),
@@ -209,14 +210,10 @@ def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
         funding=np.zeros((1, len(names))),
         volume_usd=np.array([[state.volume_usd for state in states]]),
         depth_usd=np.array([[state.depth_usd for state in states]]),
-        vol_ts=np.full(1 if any(dated) else 0, portfolio.at),
-        vol_known_ts=np.full(1 if any(dated) else 0, portfolio.at),
-        iv=np.array([[leg.iv or math.nan for leg in legs]] * any(dated)).reshape(
-            int(any(dated)), len(legs)
-        ),
-        forward_ratio=(forward / index[table.asset])[None][: int(any(dated))].reshape(
-            int(any(dated)), len(legs)
-        ),
+        vol_ts=np.full(snapshots, portfolio.at),
+        vol_known_ts=np.full(snapshots, portfolio.at),
+        iv=np.array([[leg.iv or math.nan for leg in legs]])[:snapshots],
+        forward_ratio=(forward / index[table.asset])[None][:snapshots],
         synthetic=True,
     )
     market = empty_market(table, len(names))

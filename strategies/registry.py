@@ -29,9 +29,12 @@ from strategies.health import Health
 from strategies.least_collateral import LeastCollateral
 from strategies.open_interest_scaled import OpenInterestScaled
 from strategies.plugins import load_offered, offered
+from strategies.portfolio_grid import PortfolioGrid
 from strategies.risk_factors import RiskFactors
 from strategies.scenario import Scenario
+from strategies.sensitivities import Sensitivities
 from strategies.size_scaled import SizeScaled
+from strategies.span import Span
 from strategies.tail import Tail
 from strategies.volatility import Volatility
 
@@ -53,6 +56,9 @@ _POLICIES: dict[str, type[MarginPolicy]] = {
         LeastCollateral,
         Health,
         RiskFactors,
+        PortfolioGrid,
+        Span,
+        Sensitivities,
     )
 }
 _ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")

@@ -134,4 +134,4 @@ class RiskFactors(RatePolicy):
 
     def parameters(self, factors: np.ndarray) -> np.ndarray:
         """Post initial margin, ``(T, 2 A)``; a drift may not make a side free of charge."""
-        return (self.slippage + np.maximum(factors, 0.0)) / self.maintenance_ratio
+        return np.asarray((self.slippage + np.maximum(factors, 0.0)) / self.maintenance_ratio)

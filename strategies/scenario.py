@@ -77,10 +77,14 @@ class ScaledRange(Choice):
 _read_range = read_choice("price range", (FixedRange, ScaledRange))
 
 
-def _read_price_range(value: Any) -> Any:
+def read_price_range(value: Any) -> Any:
     """Read ``16%`` as a fixed range, so that the plain case is written plainly."""
     plain = isinstance(value, int | float) or (isinstance(value, str) and value[:1].isdigit())
     return _read_range({"fixed": {"range": value}} if plain else value)
+
+
+PriceRange = Annotated[FixedRange | ScaledRange, BeforeValidator(read_price_range)]
+"""The field type of a policy's price range."""
 
 
 class TailMove(BaseModel):
@@ -104,9 +108,7 @@ class Scenario(MarginPolicy):
     nets: ClassVar[Netting] = "portfolio"
     caps_longs: ClassVar[bool] = True
 
-    price_range: Annotated[FixedRange | ScaledRange, BeforeValidator(_read_price_range)] = (
-        FixedRange()
-    )
+    price_range: PriceRange = FixedRange()
     price_steps: int = Field(3, ge=1, le=10, description="moves to each side inside the range")
     tails: tuple[TailMove, ...] = Field(
         (TailMove(ranges=3.0, weight=0.33),), description="moves beyond the range"

@@ -12,6 +12,7 @@ from experiments.vector_adapters import (
     options,
     prices,
     risk,
+    span,
     weights,
 )
 from experiments.vector_adapters.base import MARGIN, RISK, NotCoveredError, answer
@@ -30,5 +31,6 @@ __all__ = [
     "options",
     "prices",
     "risk",
+    "span",
     "weights",
 ]

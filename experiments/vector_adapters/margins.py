@@ -9,7 +9,7 @@ from pydantic import Field
 from backtest.units import MS_PER_YEAR
 from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
 from experiments.vector_adapters.presets import ASSET, ask_position, ask_positions
-from strategies.formulas.sized import hedged_delta_floor, skew_fill_price
+from strategies.formulas.sized import skew_fill_price
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers
@@ -103,25 +103,6 @@ def _deribit_linear(given: _DeribitLinear) -> Answers:
         "preset:deribit-standard", {"law": {"slope": slope}}, given.size, given.price
     )
     return {"IM": asked.initial_usd, "MM": asked.maintenance_usd}
-
-
-class _ParadexLeg(Inputs):
-    q: Number
-    delta: Number
-
-
-class _ParadexFloor(Inputs):
-    net_w: Number
-    hedged_w: Number
-    spot: Number
-    positions: list[_ParadexLeg]
-
-
-@answers(MARGIN, _ParadexFloor, "Paradex", "portfolio_margin_greeks_floor")
-def _paradex_floor(given: _ParadexFloor) -> Answers:
-    """Least portfolio margin by net and hedged delta."""
-    deltas = [leg.q * leg.delta for leg in given.positions]
-    return {"margin": hedged_delta_floor(deltas, given.spot, given.net_w, given.hedged_w)}
 
 
 class _ParadexOrders(Inputs):

@@ -9,7 +9,9 @@ The deduction makes the charge continuous: it is what each bracket's rate asks o
 inside it (the tables of Binance, Bybit, OKX and Hyperliquid, "maintenance amount" there). A
 position right on an edge is in the bracket below. Bounds count dollars, or coins where the
 venue's tiers do: then the sums are done in coins and valued at the index. *Options* are passed
-over. Everything is asked for so many times as the policy posts.
+over. Everything is asked for so many times as the policy posts. Margin is
+homogeneous of degree one within a bracket, and more than that across ascending ones; bounds in
+coins make it homogeneous in price.
 """
 
 from __future__ import annotations

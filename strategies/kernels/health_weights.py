@@ -20,7 +20,8 @@ venue settles in a coin (``settles_in``), with that coin's balance, price and sc
 What was paid for a position is in the account's money; it is put back to tell deposits from
 profits. A profit on coin-settled contracts counts as one in dollars. Without money, where legs
 are margined one by one, positions alone are asked for. *Options* are passed over. Everything is
-asked for so many times as the policy posts.
+asked for so many times as the policy posts. Without size factors and caps, margin is homogeneous
+of degree one in money and positions together.
 """
 
 from __future__ import annotations

@@ -13,13 +13,14 @@ Synthetix v3        ``least ratio + coins / skew scale * ratio``, scaled for mai
 Drift v2            at least ``r``, of ``0.8 r + b * sqrt(coins)``
 Paradex, cross      at least ``r``, of ``c * sqrt(|net| - from)``
 dYdX v4             ``base``, rising to 1 between two open interests, initial margin only
-GMX v2              at least 1 %, of ``d * open interest``; of the notional at entry, and fees
+GMX v2              at least 1 %, initially of ``d * open interest``; at entry, and fees
 ==================  ========================================================================
 
 Open interest is that of one side, ``(gross + |net|) / 2`` of what all accounts hold: of the
 larger side, or of the position's own where the venue looks at that. *Options* are passed over.
 Initial margin is at least maintenance, position by position. Everything is asked for so many
-times as the policy posts.
+times as the policy posts. Of a position ``k`` times as large at least ``k`` times the margin is
+asked, but for the flat amount; with neither growth nor flat amount it is homogeneous.
 """
 
 from __future__ import annotations

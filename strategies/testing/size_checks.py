@@ -81,7 +81,7 @@ def scale_law_kept(subject: Subject) -> Verdict:
     """Multiply whole accounts, money and coins included."""
     law = subject.scale_law
     if law is None:
-        silent = next(x.name for x in subject.risk_layers if x.scale_law is None)
+        silent = next(name for name, said in subject.promises if said.scale_law is None)
         return broken(
             f"{silent} states no scale law; write scale_law = 'homogeneous', 'superlinear' or "
             "'none' into its class."
@@ -115,7 +115,7 @@ def scale_law_kept(subject: Subject) -> Verdict:
 
 def long_options_cost_their_value(subject: Subject) -> Verdict:
     """Buy one more option for every account: margin rises by no more than its value."""
-    liable = [layer.name for layer in subject.risk_layers if not layer.caps_longs]
+    liable = [name for name, said in subject.promises if not said.caps_longs]
     if liable:
         return not_promised(f"no most for long options is promised by {', '.join(liable)}.")
     for scene in subject.scenes:
@@ -149,7 +149,7 @@ def long_options_cost_their_value(subject: Subject) -> Verdict:
 def opposites_net(subject: Subject) -> Verdict:
     """Hold positions together with their opposites."""
     if subject.nets == "nothing":
-        silent = ", ".join(x.name for x in subject.risk_layers if x.nets == "nothing")
+        silent = ", ".join(name for name, said in subject.promises if said.nets == "nothing")
         return not_promised(f"no netting is promised by {silent}.")
     for scene in subject.scenes:
         singles = subject.singles(scene)
@@ -201,7 +201,7 @@ def _mirrored(subject: Subject, scene: Scene) -> Verdict | None:
 
 def continuous_in_size(subject: Subject) -> Verdict:
     """Let positions grow from 100 USD to 10 bn USD and look for a jump, halving around it."""
-    jumping = [layer.name for layer in subject.risk_layers if not layer.continuous]
+    jumping = [name for name, said in subject.promises if not said.continuous]
     if jumping:
         return not_promised(f"{', '.join(jumping)} says that brackets jump.")
     scene = subject.scenes[-1]

@@ -15,7 +15,7 @@ import numpy as np
 
 from backtest.instruments import FUTURE, OPTION, PERPETUAL
 from backtest.kernels.types import Holdings, KernelInput, Requirement, empty_requirement
-from strategies.layer import Netting, ScaleLaw
+from strategies.layer import Netting, Promises, ScaleLaw
 from strategies.testing.markets import market_of_tape
 from strategies.testing.tapes import make_tape
 
@@ -99,20 +99,26 @@ class Subject:
         """The base, its parts and the add-ons."""
         return (self.policy, *self.policy.parts(), *self.policy.addons)
 
+    @cached_property
+    def promises(self) -> tuple[tuple[str, Promises], ...]:
+        """The name of each layer and what it promises."""
+        return tuple((layer.name, layer.promises()) for layer in self.risk_layers)
+
     @property
     def scale_law(self) -> ScaleLaw | None:
         """The weakest law that a layer states; None where one states nothing."""
-        stated = [layer.scale_law for layer in self.risk_layers]
-        if None in stated:
+        laws = [promised.scale_law for _, promised in self.promises]
+        if None in laws:
             return None
-        law: ScaleLaw = min((law for law in stated if law), key=_LAWS.index)
-        return law
+        weakest: ScaleLaw = min((law for law in laws if law), key=_LAWS.index)
+        return weakest
 
     @property
     def nets(self) -> Netting:
         """The least that a layer nets."""
-        netting: Netting = min((x.nets for x in self.risk_layers), key=get_args(Netting).index)
-        return netting
+        nets = [promised.nets for _, promised in self.promises]
+        least: Netting = min(nets, key=get_args(Netting).index)
+        return least
 
     @cached_property
     def scenes(self) -> tuple[Scene, ...]:

@@ -166,7 +166,9 @@ def test_both_margins_are_continuous_at_every_edge(edge_usd: float, step: float)
 
 @settings(deadline=None)
 @given(st.floats(-1e7, 1e7), st.floats(1.0, 3.0), st.floats(1.0, 2.0))
-def test_margin_rises_with_size_and_with_scale(usd: float, factor: float, scale: float) -> None:
+def test_margin_rises_at_least_with_size_and_with_the_scale(
+    usd: float, factor: float, scale: float
+) -> None:
     market = make_market()
     constants = bracketed_constants([THREE, THREE])
 
@@ -174,7 +176,7 @@ def test_margin_rises_with_size_and_with_scale(usd: float, factor: float, scale:
         account = one_account((0, size / market.notional_usd[0]))
         return float(ask(bracketed, [times], constants, market, account).maintenance[0])
 
-    assert asked(usd * factor, 1.0) >= asked(usd, 1.0) * (1 - 1e-12)
+    assert asked(usd * factor, 1.0) >= factor * asked(usd, 1.0) * (1 - 1e-12)
     assert asked(usd, scale) == pytest.approx(scale * asked(usd, 1.0))
 
 

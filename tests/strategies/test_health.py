@@ -213,6 +213,22 @@ def test_a_posted_price_further_off_never_lowers_initial_margin(
         assert np.array_equal(more.maintenance, plain.maintenance)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**16), st.floats(0.1, 10.0))
+def test_without_size_factors_and_caps_margin_scales_with_money_and_positions(
+    seed: int, times: float
+) -> None:
+    market = make_market(seed)
+    holdings = random_holdings(market, seed)
+    weights = Weights(asset=0.8, debt=1.2, perpetual_asset=0.9, perpetual_debt=1.1, profit=0.9)
+    constants = health_constants([(weights, weights)] * 2, CASH, NO_ASSET)
+    row = [1.0, *market.index]
+    once = ask(health_weights, row, constants, market, holdings)
+    scaled = holdings._replace(cash=times * holdings.cash, quantity=times * holdings.quantity)
+    found = ask(health_weights, row, constants, market, scaled)
+    assert found.initial == pytest.approx(times * once.initial, rel=1e-9, abs=1e-5)
+
+
 def test_more_deposits_and_more_debts_of_all_never_lower_initial_margin() -> None:
     market = make_market(1)
     holdings = random_holdings(market, 1)

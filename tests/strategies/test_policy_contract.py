@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numba
 import numpy as np
 import pytest
 
-from strategies.contract import MarginPolicy
+from strategies.contract import MarginPolicy, Promises
 from strategies.registry import names, policy
 from strategies.testing import Finding, PolicyContract, check_policy
 from strategies.testing.suite import CHECKS
@@ -96,6 +97,14 @@ def test_a_policy_that_promises_nothing_is_not_said_to_have_passed() -> None:
         "opposites_net",
         "continuous",
     }
+
+
+def test_a_promise_may_hang_on_how_a_knob_is_set() -> None:
+    class Impact(faulty.NotHomogeneous):
+        def promises(self) -> Promises:
+            return replace(super().promises(), scale_law="superlinear")
+
+    assert broken(check_policy(Impact)) == {}
 
 
 def test_a_policy_that_stops_with_an_error_has_failed_in_words() -> None:

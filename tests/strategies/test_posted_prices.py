@@ -69,7 +69,9 @@ def test_the_average_of_a_window_forgets_as_drifts_does() -> None:
 
 
 @pytest.mark.parametrize("posted", [Oracle(), Average(window="3h"), Stable()], ids=lambda p: p.name)
-def test_posted_prices_are_the_same_when_the_future_is_hidden(posted: object) -> None:
+def test_posted_prices_are_the_same_when_the_future_is_hidden(
+    posted: Oracle | Average | Stable,
+) -> None:
     tape = make_tape(120, seed=5)
     whole = posted(tape)
     for rows in (1, 40, 119):

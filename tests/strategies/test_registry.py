@@ -107,7 +107,7 @@ def test_every_name_can_be_described_built_and_listed(name: str) -> None:
     assert isinstance(chosen, policy_class(name))
     listed = {row.name for row in knobs(name)}
     assert "update.keeper.threshold" in listed
-    assert listed & {"scale", "maintenance_ratio"}
+    assert listed & {"scale", "maintenance_ratio", "initial_ratio"}
 
 
 def test_knobs_are_told_with_bounds_and_units_along_their_path() -> None:

@@ -211,7 +211,8 @@ def test_gmx_keeps_a_share_of_the_size_at_entry_and_the_fees() -> None:
     found = ask_policy(
         policy("preset:gmx-v2"), Portfolio.model_validate({**portfolio, "assets": crowded})
     )
-    assert found.initial_usd == pytest.approx((250e6 * 1.2e-10 + 0.0026) * 200_000.0)
+    assert found.initial_usd == pytest.approx((250e6 * 2e-10 + 0.0026) * 200_000.0)
+    assert found.maintenance_usd == pytest.approx((0.01 + 0.0026) * 200_000.0)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +258,12 @@ def test_a_price_that_is_not_a_number_gives_a_margin_that_is_none() -> None:
             found = ask(sized_rate, [1.0], constants, market, account)
             assert np.isnan(found.initial[0])
             assert np.isnan(found.maintenance[0])
+
+
+def test_an_initial_factor_below_the_least_is_refused() -> None:
+    factor = {"least": "1%", "initial": "0.5%"}
+    with pytest.raises(ConfigError, match=r"less than least 0\.01"):
+        load_policy({"policy": "least_collateral", "factor": factor})
 
 
 def test_a_tier_that_falls_is_refused() -> None:
