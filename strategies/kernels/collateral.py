@@ -28,6 +28,7 @@ from backtest.kernels.types import (
 )
 from backtest.requirement import RequirementRule
 from strategies.kernels.order import greater
+from strategies.kernels.single_part import told_as
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -100,5 +101,10 @@ def collateral_reference(
         requirement.maintenance[account] += maintenance
 
 
-collateral = RequirementRule("collateral", collateral_kernel, collateral_reference)
+collateral = RequirementRule(
+    "collateral",
+    collateral_kernel,
+    collateral_reference,
+    explain=told_as("haircut on coins", collateral_reference),
+)
 """What does not count of the coins that serve as collateral."""

@@ -32,6 +32,7 @@ from backtest.kernels.types import (
 from backtest.requirement import RequirementRule
 from strategies.kernels.legs import ASSETS_PER_WORD, assets_held, net_notional_usd
 from strategies.kernels.order import greater, lesser
+from strategies.kernels.single_part import told_as
 
 SHARE = 0
 RATE = 1
@@ -112,5 +113,10 @@ def concentration_reference(
         requirement.maintenance[account] += extra
 
 
-concentration = RequirementRule("concentration", concentration_kernel, concentration_reference)
+concentration = RequirementRule(
+    "concentration",
+    concentration_kernel,
+    concentration_reference,
+    explain=told_as("beyond what is free", concentration_reference),
+)
 """A rate on net notional beyond what its market could take."""

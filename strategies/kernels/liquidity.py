@@ -27,6 +27,7 @@ from backtest.kernels.types import (
 from backtest.requirement import RequirementRule
 from strategies.kernels.legs import ASSETS_PER_WORD, assets_held
 from strategies.kernels.order import lesser
+from strategies.kernels.single_part import told_as
 
 COST = 0
 FIRST_DEPTH = 1
@@ -100,5 +101,10 @@ def liquidity_reference(
         requirement.maintenance[account] += extra
 
 
-liquidity = RequirementRule("liquidity", liquidity_kernel, liquidity_reference)
+liquidity = RequirementRule(
+    "liquidity",
+    liquidity_kernel,
+    liquidity_reference,
+    explain=told_as("slippage of closing", liquidity_reference),
+)
 """Square-root cost of closing what is held net of an asset."""

@@ -25,6 +25,7 @@ from backtest.kernels.types import (
 )
 from backtest.requirement import RequirementRule
 from strategies.kernels.order import greater
+from strategies.kernels.single_part import told_as
 
 INITIAL = 0
 MAINTENANCE = 1
@@ -106,5 +107,10 @@ def naked_shorts_reference(
         requirement.maintenance[account] += maintenance * naked
 
 
-naked_shorts = RequirementRule("naked_shorts", naked_shorts_kernel, naked_shorts_reference)
+naked_shorts = RequirementRule(
+    "naked_shorts",
+    naked_shorts_kernel,
+    naked_shorts_reference,
+    explain=told_as("shorts without a long", naked_shorts_reference),
+)
 """A rate on options sold beyond those bought, strike by strike."""

@@ -34,6 +34,7 @@ from backtest.kernels.types import (
 from backtest.requirement import RequirementRule
 from strategies.kernels.legs import ASSETS_PER_WORD, assets_held
 from strategies.kernels.order import greater, lesser
+from strategies.kernels.single_part import told_as
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,8 +184,16 @@ def open_exposure_reference(
 
 
 oracle_confidence = RequirementRule(
-    "oracle_confidence", open_exposure_kernel, open_exposure_reference
+    "oracle_confidence",
+    open_exposure_kernel,
+    open_exposure_reference,
+    explain=told_as("doubt of oracles", open_exposure_reference),
 )
 """A charge on open positions and coins where an oracle is in doubt."""
-de_peg = RequirementRule("de_peg", open_exposure_kernel, open_exposure_reference)
+de_peg = RequirementRule(
+    "de_peg",
+    open_exposure_kernel,
+    open_exposure_reference,
+    explain=told_as("below the peg", open_exposure_reference),
+)
 """A charge on open positions while the settlement coin is below its peg."""
