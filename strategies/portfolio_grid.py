@@ -196,9 +196,7 @@ class PortfolioGrid(MarginPolicy):
     )
     least_days: Knob = knob(1.0, low=0.0001, high=30, unit="days", doc="floor on time to expiry")
 
-    initial_factor: Knob = knob(
-        1.0, low=0.5, high=3, unit="of the loss", doc="in initial margin"
-    )
+    initial_factor: Knob = knob(1.0, low=0.5, high=3, unit="of the loss", doc="in initial margin")
     maintenance_ratio: Knob = knob(
         "80%", low="10%", high=3, unit="of the loss", doc="in maintenance margin"
     )

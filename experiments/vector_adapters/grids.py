@@ -59,7 +59,9 @@ def _span_future(given: _SpanFuture) -> Answers:
     constants = scenario_grid_constants(1.0, thirds + extremes, short_floor=0.0)
     price = given.scan_range * RANGES_PER_PRICE
     row = {"value_usd": price, "notional_usd": price}
-    asked = ask_kernel(scenario_grid, [1.0 / RANGES_PER_PRICE, 0.0, 0.0], constants, [row], [given.qty])
+    asked = ask_kernel(
+        scenario_grid, [1.0 / RANGES_PER_PRICE, 0.0, 0.0], constants, [row], [given.qty]
+    )
     return {"scan_risk": asked[0], "scenario": asked[2] + 1}
 
 

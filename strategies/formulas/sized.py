@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 
 def open_interest_rate(base: float, lower: float, upper: float, open_interest: float) -> float:

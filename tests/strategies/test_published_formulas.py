@@ -14,11 +14,11 @@ from scipy.special import ndtri
 
 from experiments.vector_adapters import MARGIN, answer
 from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
-from strategies.formulas.derive_portfolio import PortfolioExpiry, discounts
 from strategies.formulas.health import CoinWeights, coin_health
 from strategies.formulas.options import bybit_short, deribit_short
 from strategies.formulas.sized import open_interest_rate
 from strategies.formulas.tail_factors import lognormal_factors
+from tests.strategies.derive_literal import PortfolioExpiry, discounts
 
 FORWARD = 1500.8332793109938176
 STANDARD = {
