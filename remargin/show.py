@@ -146,14 +146,14 @@ def _show_front(study: StudyResult) -> None:
     names = [objective.metric for objective in study.goal.objectives]
     paths = [dimension.path.partition(".")[2] for dimension in study.dimensions]
     rows: list[tuple[str, ...]] = []
-    for number in study.front[:MOST_ON_FRONT]:
-        trial = study.trials[number]
+    for at in study.front[:MOST_ON_FRONT]:
+        trial = study.trials[at]
         told = [amount(name, trial.metrics[name]) for name in names]
         told += [
             dimension.text(trial.values[dimension.path]) if dimension.path in trial.values else "-"
             for dimension in study.dimensions
         ]
-        rows.append(("current" if number == 0 else f"trial {number}", *told))
+        rows.append(("current" if at == 0 else f"trial {at}", *told))
     head = ("front", *map(_label, names), *paths)
     write_table(head, rows, right="l" + "r" * (len(head) - 1))
     if len(study.front) > MOST_ON_FRONT:

@@ -341,7 +341,7 @@ def _second_account(given: _SecondAccount) -> Answers:
             STABLE: AssetState(index=g.stable),
         }
         | {
-            name: AssetState(index=coin.price / g.stable, confidence=coin.conf)
+            name: AssetState(index=coin.price / g.stable, confidence=min(coin.conf, g.spot_conf))
             for name, coin in coins.items()
         },
         cash_usd=g.cash + perp.unrealised_pnl + perp.unrealised_funding - perp.qty * perp.price,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from experiments.vector_adapters.base import MARGIN, Inputs, Number, answers
 from experiments.vector_adapters.portfolios import preset, scenario_profits
-from strategies.formulas.portfolio import continuous_forward
+from experiments.vector_adapters.quotes import forward_at_basis
 from strategies.portfolio import AssetState, Leg, Portfolio, ask
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _DederiFuture(Inputs):
 )
 def _dederi_future(given: _DederiFuture) -> Answers:
     """Forward at its basis, profit at the lower end of the range, charge for liquidity."""
-    forward = continuous_forward(given.index, given.annual_basis, given.days)
+    forward = forward_at_basis(given.index, given.annual_basis, given.days)
     leg = Leg(
         asset="COIN",
         kind="future",

@@ -9,7 +9,7 @@ from pydantic import Field
 from backtest.units import MS_PER_YEAR
 from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
 from experiments.vector_adapters.presets import ASSET, ask_position, ask_positions
-from strategies.formulas.sized import skew_fill_price
+from experiments.vector_adapters.quotes import skew_fill_price
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers

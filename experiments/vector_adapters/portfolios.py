@@ -11,7 +11,7 @@ from backtest.kernels.black76 import black76
 from backtest.kernels.types import Holdings, KernelInput
 from backtest.units import years
 from experiments.vector_adapters.base import NotCoveredError
-from strategies.kernels.portfolio_law import Parts, scenario_parts
+from strategies.kernels.portfolio_account import Parts, scenario_parts
 from strategies.portfolio import Leg, Portfolio, market_of
 from strategies.registry import policy
 

@@ -17,63 +17,20 @@ from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED, STRICT, exp_negative, price_from_moneyness
 from backtest.kernels.types import KERNEL_SIGNATURE, Holdings, KernelInput, Market
 from strategies.kernels import portfolio_terms as terms
+from strategies.kernels.portfolio_moves import (
+    COIN_MOVE,
+    LINEAR_MOVE,
+    LOG_MOVE,
+    NO_MOVE,
+    coins_move,
+    scenario_row,
+    skew_factor,
+    tabulate_factors,
+    tabulate_moves,
+)
 
-_LINEAR_MOVE, _LOG_MOVE, _COIN_MOVE, _NO_MOVE = range(4)
-"""Rows of the table of factors: on a forward, their logarithms, on a coin-settled value."""
 _BEFORE, _ROOT, _MONEYNESS, _LOWERED, _RAISED, _TIME = range(6)
 """Columns of the table of options before any shock."""
-
-
-@numba.extending.register_jitable(**INLINED)
-def scenario_row(constants: np.ndarray, assets: int, row: int) -> int:
-    """Return where a row of the table of scenarios begins."""
-    return terms.SINGLES + assets * terms.ASSET_COLUMNS + row * int(constants[terms.SCENARIOS])
-
-
-@numba.extending.register_jitable(**INLINED)
-def _moved(given: KernelInput, assets: int, asset: int, k: int) -> float:
-    """Return the factor of a scenario on an asset's price."""
-    base = given.constants[scenario_row(given.constants, assets, terms.MOVE) + k]
-    slope = given.constants[scenario_row(given.constants, assets, terms.MOVE_BY_RANGE) + k]
-    return max(base + slope * given.parameters[terms.RANGES + asset], terms.LEAST_MOVE)
-
-
-@numba.extending.register_jitable(**INLINED)
-def tabulate_moves(given: KernelInput, moves: np.ndarray, weights: np.ndarray) -> None:
-    """Fill ``(A, K)``: factor on the price and weight of the profit, by asset and scenario."""
-    assets, columns = moves.shape
-    base = scenario_row(given.constants, assets, terms.WEIGHT)
-    slope = scenario_row(given.constants, assets, terms.WEIGHT_BY_RANGE)
-    for asset in range(assets):
-        for k in range(columns):
-            moves[asset, k] = _moved(given, assets, asset, k)
-            by_range = given.constants[slope + k] * given.parameters[terms.RANGES + asset]
-            weights[asset, k] = given.constants[base + k] + by_range
-
-
-@numba.extending.register_jitable(**INLINED)
-def _tabulate_factors(
-    given: KernelInput,
-    moves: np.ndarray,
-    asset: int,
-    settled: float,
-    coins_move: bool,
-    factors: np.ndarray,
-) -> None:
-    """Fill ``(4, K)`` for options of one asset, of which a share is settled already.
-
-    A value in coins is divided by the price it is marked at; where the coin itself is revalued
-    it is multiplied by the price of the coin, which a basis scenario leaves alone.
-    """
-    columns, basis = moves.shape[1], int(given.constants[terms.BASIS_COLUMN])
-    for k in range(columns):
-        move = moves[asset, k]
-        forward = move if settled == 0.0 else settled + (1.0 - settled) * move
-        index = move if coins_move and not (basis <= k < basis + 2 and basis >= 0) else 1.0
-        factors[_LINEAR_MOVE, k] = forward
-        factors[_COIN_MOVE, k] = index / forward
-        factors[_LOG_MOVE, k] = math.log(forward)
-        factors[_NO_MOVE, k] = 1.0
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -124,7 +81,9 @@ def _before_shocks(
             i = np.uint64(listed[n])
             years, rate = market.years[i], market.rate[i]
             rate = 0.0 if rate < 0.0 else rate
-            time = exp_negative(-constants[terms.TIME_DISCOUNT] * rate * years)
+            # The exponential of what is unknown is not: the difference keeps it so.
+            unknown = rate - rate
+            time = exp_negative(-constants[terms.TIME_DISCOUNT] * rate * years) + unknown
             gain = exp_negative(
                 -years * (rate * constants[terms.GAIN_RATE] + constants[terms.GAIN_ADD])
             )
@@ -138,33 +97,6 @@ def _before_shocks(
             scratch[i, columns + terms.DEBT_FACTOR] = time * (limit if limit < debt else debt)
             share = constants[terms.BASIS_ADD] + constants[terms.BASIS_PER_YEAR] * years
             scratch[i, columns + terms.BASIS_SHARE] = share
-
-
-@numba.extending.register_jitable(error_model="numpy")
-def skew_factor(constants: np.ndarray, log_strike: float, root: float, absolute: bool) -> float:
-    """Return the factor on the volatility of a strike ``log(K/F)`` when the skew changes."""
-    cap = constants[terms.ABS_CAP] if absolute else constants[terms.LINEAR_CAP]
-    cap += (constants[terms.ABS_SLOPE] if absolute else constants[terms.LINEAR_SLOPE]) * root
-    flat = (
-        root
-        * constants[terms.WIDTH]
-        * (constants[terms.WIDTH_STATIC] + root * constants[terms.WIDTH_SLOPE])
-    )
-    least = constants[terms.LEAST_WIDTH]
-    k = abs(log_strike) if absolute else log_strike
-    tilt = k * cap / (least if flat < least else flat)
-    if k >= 0.0:
-        tilt = cap if cap < tilt else tilt
-    else:
-        tilt = -cap if tilt < -cap else tilt
-    factor = 1.0 + tilt
-    return 0.0 if factor < 0.0 else factor
-
-
-@numba.extending.register_jitable(**INLINED)
-def coins_move(given: KernelInput, asset: int) -> bool:
-    """Tell whether coins of an asset are revalued in the asset's own scenarios."""
-    return given.constants[terms.SINGLES + asset * terms.ASSET_COLUMNS + terms.MOVES_WITH] == asset
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -217,14 +149,14 @@ def _price_options(
         i = np.uint64(listed[n])
         asset, inverse = market.asset[i], market.inverse[i] == 1
         row = asset
-        if not market.settled[i] == 0.0:
+        if market.settled[i] != 0.0:
             row = assets
             moving = coins_counted and coins_move(given, asset)
-            _tabulate_factors(given, moves, asset, market.settled[i], moving, factors[row])
+            tabulate_factors(given, moves, asset, market.settled[i], moving, factors[row])
         forward, strike, is_call = market.forward[i], market.strike[i], float(market.is_call[i])
         scale = market.contract_size[i] * (market.index[asset] / forward if inverse else 1.0)
-        on_forward, log_moves = factors[row, _LINEAR_MOVE], factors[row, _LOG_MOVE]
-        on_value, values = factors[row, _COIN_MOVE if inverse else _NO_MOVE], scratch[i]
+        on_forward, log_moves = factors[row, LINEAR_MOVE], factors[row, LOG_MOVE]
+        on_value, values = factors[row, COIN_MOVE if inverse else NO_MOVE], scratch[i]
         moneyness = before[n, _MONEYNESS]
         kept = market.sigma[i] * before[n, _ROOT]
         _deviate(given, before[n], kept, log_moves, last_skewed, deviations)
@@ -278,9 +210,15 @@ def _price_linear(
 def reprice_stale(
     given: KernelInput, market: Market, holdings: Holdings, accounts: np.ndarray
 ) -> None:
-    """Reprice every instrument of some accounts whose scratch row is of another tick."""
+    """Reprice every instrument of some accounts whose scratch row is of another tick.
+
+    Where coins are revalued with a scenario, a row also depends on whether there is money beside
+    the positions; legs that are margined one by one have none, and rows of their own.
+    """
     start, count, instrument = holdings.start, holdings.count, holdings.instrument
-    scratch_tick, now = given.scratch_tick, market.tick[0]
+    coins_counted = holdings.cash.shape[1] > 0
+    with_coins = coins_counted and given.constants[terms.COINS_MATTER] > 0.5
+    scratch_tick, now = given.scratch_tick, 2 * market.tick[0] + np.int64(with_coins)
     listed = np.empty(len(market.kind), np.int64)
     stale, missing = 0, 0
     for tick in scratch_tick:
@@ -301,10 +239,9 @@ def reprice_stale(
         moves, weights = np.empty((assets, columns)), np.empty((assets, columns))
         factors, before = np.empty((assets + 1, 4, columns)), np.empty((stale, 6))
         tabulate_moves(given, moves, weights)
-        coins_counted = holdings.cash.shape[1] > 0
         for asset in range(assets):
             moving = coins_counted and coins_move(given, asset)
-            _tabulate_factors(given, moves, asset, 0.0, moving, factors[asset])
+            tabulate_factors(given, moves, asset, 0.0, moving, factors[asset])
         _before_shocks(given, market, listed, before)
         _price_options(given, market, listed, moves, weights, coins_counted, before, factors)
         _price_linear(given, market, listed, moves, weights, coins_counted)

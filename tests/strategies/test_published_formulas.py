@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from experiments.vector_adapters import MARGIN, answer
-from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
-from strategies.formulas.derive_portfolio import PortfolioExpiry, discounts
+from tests.strategies.derive_literal import PortfolioExpiry, discounts
+from tests.strategies.derive_options_literal import OptionLeg, naked_shorts, volatility_stretch
 
 FORWARD = 1500.8332793109938176
 FIRST = {

@@ -1,16 +1,16 @@
-"""Derive's portfolio margin, first and second form: the worst of a grid of scenarios.
+"""Derive's portfolio margin, first and second form, read literally: the kernel's slow twin.
 
-Results are *net* margins, value minus requirement. Source: `PMRMLib.sol` and `PMRMLib_2.sol` of
-derivexyz/v2-core. What both forms share: options revalued under moves of spot and volatility,
-gains of an expiry discounted, a contingency for forwards that move apart, and flat charges.
+Results are *net* margins, value minus requirement, as `PMRMLib.sol` and `PMRMLib_2.sol` of
+derivexyz/v2-core write them: account by account, expiry by expiry, scenario by scenario.
 """
 
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from strategies.formulas.derive_options import (
+from tests.strategies.derive_options_literal import (
     YEAR_S,
     OptionLeg,
     leg_value,
@@ -216,3 +216,166 @@ def second_form(account: Account, profits: list[float], given: Any) -> tuple[flo
     value = portfolio_value(account, given)
     initial = worst * (given.im_loss_factor + peg) - extra - kept
     return initial + value, worst * given.mm_loss_factor - kept + value
+
+
+def _random_options(draws: Any, forward: float) -> list[dict[str, Any]]:
+    """Draw options whose strikes coincide now and then."""
+    return [
+        {
+            "strike": forward * float(draws.choice([0.6, 0.8, 1.0, 1.2, 1.7])),
+            "call": bool(draws.random() < 0.5),
+            "qty": float(draws.normal(0.0, 5.0)),
+            "vol": float(draws.uniform(0.05, 2.5)),
+        }
+        for _ in range(int(draws.integers(0, 7)))
+    ]
+
+
+def random_second_inputs(draws: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Draw an account of the second form as its cases are published."""
+    spot = float(draws.uniform(500.0, 1e5))
+    perp = float(draws.choice([0.0, draws.normal(0.0, 3.0)]))
+    expiries = []
+    for _ in range(int(draws.integers(0, 9))):
+        forward = spot * float(draws.uniform(0.9, 1.2))
+        seconds = draws.choice([draws.uniform(1.0, 1800.0), draws.uniform(1800.0, 5e7)])
+        expiries.append(
+            {
+                "seconds": float(seconds),
+                "forward": forward,
+                "rate": float(draws.uniform(-0.2, 0.4)),
+                "options": _random_options(draws, forward),
+            }
+            | {
+                f"{name}_conf": float(draws.uniform(0.3, 1.0))
+                for name in ("forward", "rate", "vol")
+            }
+        )
+    coins = [
+        {
+            "name": f"coin {k}",
+            "qty": float(draws.uniform(0.0, 4.0)),
+            "price": spot * float(draws.uniform(0.2, 2.0)),
+            "conf": float(draws.uniform(0.3, 1.0)),
+            "cancels_risk": bool(draws.random() < 0.5),
+            "mm_haircut": float(draws.uniform(0.0, 0.4)),
+            "im_haircut": float(draws.uniform(0.0, 0.2)),
+        }
+        for k in range(int(draws.integers(0, 4)))
+    ]
+    return {
+        "cash": float(draws.normal(0.0, 1e5)),
+        "spot": spot,
+        "spot_conf": float(draws.uniform(0.3, 1.0)),
+        "stable": float(draws.choice([1.0, draws.uniform(0.7, 1.02)])),
+        "perp": {
+            "qty": perp,
+            "price": spot * float(draws.uniform(0.97, 1.03)),
+            "conf": float(draws.uniform(0.3, 1.0)),
+            "unrealised_pnl": float(draws.normal(0.0, 1e3)),
+            "unrealised_funding": float(draws.normal(0.0, 10.0)),
+        },
+        "collateral": coins,
+        "expiries": expiries,
+        "params": params,
+    }
+
+
+def read_second(inputs: dict[str, Any]) -> tuple[float, float]:
+    """Return net initial and maintenance margin of the second form, from published inputs."""
+    given, perp, stable = _as_object(inputs["params"]), inputs["perp"], inputs["stable"]
+    expiries = []
+    for e in inputs["expiries"]:
+        fixed = e["forward"] * max(1800.0 - e["seconds"], 0.0) / 1800.0
+        sure = min(e["forward_conf"], e["rate_conf"], e["vol_conf"])
+        legs = tuple(OptionLeg(o["strike"], o["call"], o["qty"], o["vol"]) for o in e["options"])
+        rest = e["forward"] - fixed
+        expiries.append(PortfolioExpiry(e["seconds"], fixed, rest, e["rate"], sure, legs))
+    coins = tuple(
+        Collateral(
+            c["qty"] * c["price"] / stable, c["conf"], c["cancels_risk"], c["mm_haircut"],
+            c["im_haircut"],
+        )
+        for c in inputs["collateral"]
+    )  # fmt: skip
+    account = Account(
+        inputs["cash"], inputs["spot"], inputs["spot_conf"], stable, perp["qty"], perp["price"],
+        perp["conf"], perp["unrealised_pnl"] + perp["unrealised_funding"], 0.0, coins,
+        tuple(expiries),
+    )  # fmt: skip
+    names = {"Up": UP, "None": NONE, "Down": DOWN, "LINEAR": LINEAR, "ABS": ABS}
+    grid = [Scenario(move, names[kind], damp) for move, kind, damp in inputs["params"]["scenarios"]]
+    return second_form(account, [scenario_profit(account, s, given) for s in grid], given)
+
+
+def random_first_inputs(draws: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Draw an account of the first form as its cases are published."""
+    spot = float(draws.uniform(500.0, 1e5))
+    expiries = []
+    for _ in range(int(draws.integers(0, 9))):
+        forward, settled = spot * float(draws.uniform(0.9, 1.2)), float(draws.uniform(0.0, 0.99))
+        settled = settled if draws.random() < 0.3 else 0.0
+        options = [
+            {"K": o["strike"], "call": o["call"], "qty": o["qty"], "vol": o["vol"]}
+            for o in _random_options(draws, forward)
+        ]
+        expiries.append(
+            {
+                "sec": float(draws.uniform(1.0, 5e7)),
+                "fwd_fixed": settled * forward,
+                "fwd_var": (1.0 - settled) * forward,
+                "rate": float(draws.uniform(-0.2, 0.4)),
+                "conf": float(draws.uniform(0.3, 1.0)),
+                "options": options,
+            }
+        )
+    return {
+        "cash": float(draws.normal(0.0, 1e5)),
+        "spot": spot,
+        "spot_conf": float(draws.uniform(0.3, 1.0)),
+        "stable": float(draws.choice([1.0, draws.uniform(0.7, 1.02)])),
+        "perp": float(draws.choice([0.0, draws.normal(0.0, 3.0)])),
+        "perp_price": spot * float(draws.uniform(0.97, 1.03)),
+        "perp_conf": float(draws.uniform(0.3, 1.0)),
+        "cash_excluded_mtm_perp": float(draws.normal(0.0, 1e3)),
+        "base": float(draws.uniform(0.0, 4.0)),
+        "expiries": expiries,
+        "params": params,
+    }
+
+
+def read_first(inputs: dict[str, Any]) -> tuple[float, float]:
+    """Return net initial and maintenance margin of the first form, from published inputs."""
+    params = inputs["params"]
+    given = _as_object(
+        params | {ours: params[theirs] for ours, theirs in _LONGER.items()} | {"min_vol_up": 0.0}
+    )
+    expiries = tuple(
+        PortfolioExpiry(
+            e["sec"], e["fwd_fixed"], e["fwd_var"], e["rate"], e["conf"],
+            tuple(OptionLeg(o["K"], o["call"], o["qty"], o["vol"]) for o in e["options"]),
+        )
+        for e in inputs["expiries"]
+    )  # fmt: skip
+    account = Account(
+        inputs["cash"], inputs["spot"], inputs["spot_conf"], inputs["stable"], inputs["perp"],
+        inputs["perp_price"], inputs["perp_conf"], inputs["cash_excluded_mtm_perp"],
+        inputs["base"], (), expiries,
+    )  # fmt: skip
+    names = {"U": UP, "N": NONE, "D": DOWN}
+    grid = [Scenario(move, names[kind]) for move, kind in params["scenarios"]]
+    return first_form(account, [scenario_profit(account, s, given) for s in grid], given)
+
+
+_LONGER = {
+    "basis_down": "basis_dn",
+    "vol_down": "vol_dn",
+    "short_power": "short_pow",
+    "long_power": "long_pow",
+}
+
+
+def _as_object(params: dict[str, Any]) -> Any:
+    return SimpleNamespace(
+        **{k: SimpleNamespace(**v) if isinstance(v, dict) else v for k, v in params.items()}
+    )
