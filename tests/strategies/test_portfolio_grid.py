@@ -138,7 +138,8 @@ def test_parts_add_up_to_the_requirement(name: str) -> None:
     states = {"BTC": {"index": 85e3}, "ETH": {"index": 3e3}}
     held = Portfolio(assets=states, positions=legs, coins={"BTC": 0.5, "ETH": 2.0})
     asked = ask_policy(rules, held)
-    initial, maintenance = (sum(part[k] for part in asked.parts) for k in (2, 3))
+    initial = sum(part[2] for part in asked.parts)
+    maintenance = sum(part[3] for part in asked.parts)
     assert initial == pytest.approx(asked.initial_usd, rel=1e-9)
     assert maintenance == pytest.approx(asked.maintenance_usd, rel=1e-9)
     assert "price" in asked.worst
