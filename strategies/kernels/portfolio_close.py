@@ -166,7 +166,7 @@ def scan(given: KernelInput, market: Market, desk: Desk, place: np.uint64, joint
 def first_at(given: KernelInput, desk: Desk, place: int, low: float) -> int:
     """Return the first scenario with the lowest profit of an asset."""
     columns = np.uint64(given.constants[terms.SCENARIOS])
-    linear, at = (place + place) * columns, np.int64(columns)
+    linear, at = (place + place) * columns, int(columns)
     for k in range(np.uint64(0), columns, np.uint64(LANES)):
         here = first_equal(load(desk.sums, linear + k, LANES), low)
         found = int(k) + here

@@ -84,7 +84,7 @@ def _expiry(
     # All are looked at: where a search ends no processor can foresee.
     for e in range(count):
         same = (desk.years[e] == years) & (desk.rows[e] == row)
-        found = e if same else found
+        found = np.uint64(e) if same else found
     if found == count:
         desk.years[count], desk.rows[count] = years, row
         desk.present[count] = desk.delta[count] = 0.0

@@ -55,7 +55,7 @@ def chosen(name: str) -> MarginPolicy:
     return policy(f"preset:{name}")
 
 
-def layer_of(rules: MarginPolicy, market: Market) -> tuple[np.ndarray, np.ndarray]:
+def layer_of(rules: MarginPolicy, market: Market) -> tuple[list[float], np.ndarray]:
     """Return parameters and constants on the assets of a random market."""
     names = ("BTC", "ETH", "SOL")[: len(market.index)]
     states = {name: {"index": usd} for name, usd in zip(names, market.index, strict=True)}
@@ -63,7 +63,7 @@ def layer_of(rules: MarginPolicy, market: Market) -> tuple[np.ndarray, np.ndarra
     layer = rules.layers(tape)[0]
     posted = layer.parameters[0].copy()
     posted[1 + len(names) :] = 1e-4 if rules.model_dump()["funding_provision"] else 0.0
-    return posted, layer.constants
+    return posted.tolist(), layer.constants
 
 
 def with_a_future(market: Market) -> Market:
@@ -126,7 +126,7 @@ def test_pmrm_agrees_with_the_literal_reading_of_derives_code(seed: int) -> None
 @pytest.mark.parametrize("name", [*PRESETS, "everything"])
 def test_parts_add_up_to_the_requirement(name: str) -> None:
     rules = chosen(name)
-    legs = [
+    legs: list[dict[str, Any]] = [
         {"asset": "BTC", "kind": "option", "quantity": -2.0, "strike": 9e4, "call": True}
         | {"iv": 0.6, "expires_in": "20d", "confidence": 0.4},
         {"asset": "BTC", "kind": "option", "quantity": 1.0, "strike": 8e4, "call": False}
@@ -138,7 +138,8 @@ def test_parts_add_up_to_the_requirement(name: str) -> None:
     states = {"BTC": {"index": 85e3}, "ETH": {"index": 3e3}}
     held = Portfolio(assets=states, positions=legs, coins={"BTC": 0.5, "ETH": 2.0})
     asked = ask_policy(rules, held)
-    initial, maintenance = (sum(part[k] for part in asked.parts) for k in (2, 3))
+    initial = sum(part[2] for part in asked.parts)
+    maintenance = sum(part[3] for part in asked.parts)
     assert initial == pytest.approx(asked.initial_usd, rel=1e-9)
     assert maintenance == pytest.approx(asked.maintenance_usd, rel=1e-9)
     assert "price" in asked.worst
@@ -167,7 +168,7 @@ def test_paradex_has_its_24_scenarios() -> None:
 
 
 def test_aevo_moves_volatility_by_points() -> None:
-    leg = {"asset": "ETH", "kind": "option", "quantity": -1.0, "strike": 1400.0, "call": False}
+    leg: dict[str, Any] = {"asset": "ETH", "kind": "option", "quantity": -1.0, "strike": 1400.0, "call": False}
     leg |= {"iv": 0.6, "expires_in": "30d"}
     held = Portfolio(assets={"ETH": {"index": 1400.0}}, positions=[leg])
     years = 30 / 365
