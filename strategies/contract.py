@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from backtest.kernels.types import KERNEL_SLOTS
 from backtest.requirement import RequirementLayer
@@ -54,10 +54,17 @@ class MarginPolicy(RiskLayer):
     origin: ClassVar[tuple[str, str] | None] = None
     """Of a class in a user's own file: how it was asked for, and the file's digest."""
 
+    _preset: str | None = PrivateAttr(None)
+
     update: UpdateRule = Continuous()
     addons: tuple[Annotated[AddOn, BeforeValidator(read_choice("add-on", ADDONS))], ...] = Field(
         (), max_length=KERNEL_SLOTS - 2
     )
+
+    @property
+    def preset(self) -> str | None:
+        """Name of the preset that it equals number by number, if it was loaded as one."""
+        return self._preset
 
     def parts(self) -> tuple[RiskLayer, ...]:
         """Return further layers of the policy's own, asked after its base and before add-ons."""
@@ -79,8 +86,9 @@ class MarginPolicy(RiskLayer):
 
         `strategies.registry.load_policy` reads it back to an equal policy.
         """
-        dumped = self.model_dump(mode="json", serialize_as_any=True)
-        if self.origin is None:
-            return {"policy": self.name, "version": self.version, **dumped}
-        asked_for, digest = self.origin
-        return {"policy": asked_for, "version": self.version, "source_sha256": digest, **dumped}
+        told: dict[str, Any] = {"policy": self.name, "version": self.version}
+        if self.origin is not None:
+            told["policy"], told["source_sha256"] = self.origin
+        if self.preset is not None:
+            told["preset"] = self.preset
+        return {**told, **self.model_dump(mode="json", serialize_as_any=True)}

@@ -8,6 +8,7 @@ the event loop shows them to a requirement kernel; the policy's real kernels ans
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -171,9 +172,14 @@ def ask(policy: MarginPolicy, portfolio: Portfolio) -> Ask:
             parts.append((layer.rule.name, layer.rule.name, *added))
             continue
         told = layer.rule.explain(given, market, holdings, 0)
-        worst = worst or told.worst
+        worst = worst or _with_names(told.worst, tape.assets)
         parts += [
-            (layer.rule.name, part, told.initial.get(part, 0.0), told.maintenance.get(part, 0.0))
+            (
+                layer.rule.name,
+                _with_names(part, tape.assets),
+                told.initial.get(part, 0.0),
+                told.maintenance.get(part, 0.0),
+            )
             for part in dict.fromkeys((*told.initial, *told.maintenance))
         ]
     return Ask(
@@ -184,6 +190,11 @@ def ask(policy: MarginPolicy, portfolio: Portfolio) -> Ask:
         worst_scenario=int(filled.worst_scenario[0]),
         parts=tuple(parts),
     )
+
+
+def _with_names(text: str, assets: tuple[str, ...]) -> str:
+    """Say ``BTC`` where a rule, which knows no names, says ``asset 0``."""
+    return re.sub(r"\basset (\d+)\b", lambda found: assets[int(found[1])], text)
 
 
 def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:

@@ -173,9 +173,14 @@ def load_policy(
     if source is not None and (cls.origin is None or source != cls.origin[1]):
         raise PolicyError(f"{_at(where, 'policy')}: {name} has changed since this was recorded.")
     try:
-        return cls.model_validate(knobs)
+        chosen = cls.model_validate(knobs)
     except ValidationError as error:
         raise ConfigError(first_mistake(error, where, cls, knobs)) from None
+    preset = _preset_of(spec)
+    if preset is not None and chosen == cls.model_validate(_settings_of(preset, where)):
+        # Only what equals the preset number by number may be called by its name.
+        chosen._preset = preset
+    return chosen
 
 
 def knobs(name: str) -> list[KnobInfo]:
@@ -227,18 +232,32 @@ def _resolve(spec: Mapping[str, Any] | str, where: str) -> tuple[str, dict[str, 
         spec = {"policy": spec}
     knobs = dict(spec)
     name = knobs.pop("policy", None)
-    preset = knobs.pop("preset", None)
-    if isinstance(name, str) and name.startswith(_PREFIX):
-        preset = name.removeprefix(_PREFIX)
+    knobs.pop("preset", None)
+    preset = _preset_of(spec)
     if preset is not None:
-        base = {k: v for k, v in _read_preset(str(preset), where).items() if k not in _ABOUT}
-        return str(base.pop("policy")), {**base, **knobs}
+        name = str(_read_preset(preset, where)["policy"])
+        return name, {**_settings_of(preset, where), **knobs}
     if not isinstance(name, str):
         raise PolicyError(
             f"{_at(where, 'policy')}: is missing; write one of {', '.join(names())}, "
             "or file.py:Class."
         )
     return name, knobs
+
+
+def _preset_of(spec: Mapping[str, Any] | str) -> str | None:
+    """Return the preset that a spec names, as ``preset: NAME`` or as ``policy: preset:NAME``."""
+    name = spec if isinstance(spec, str) else spec.get("policy")
+    if isinstance(name, str) and name.startswith(_PREFIX):
+        return name.removeprefix(_PREFIX)
+    preset = None if isinstance(spec, str) else spec.get("preset")
+    return None if preset is None else str(preset)
+
+
+def _settings_of(preset: str, where: str) -> dict[str, Any]:
+    """Return what a preset sets of its policy."""
+    told = _read_preset(preset, where)
+    return {key: value for key, value in told.items() if key not in (*_ABOUT, "policy")}
 
 
 def _read_preset(preset: str, where: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def margin(
     count = len(held.positions)
     write_facts(
         [
-            ("policy", f"{name}: {policy_line(policy)}"),
+            ("policy", policy_line(policy)),
             ("portfolio", f"{portfolio} · {' '.join(held.assets)} · {count} positions"),
         ]
     )
