@@ -168,7 +168,13 @@ def test_paradex_has_its_24_scenarios() -> None:
 
 
 def test_aevo_moves_volatility_by_points() -> None:
-    leg: dict[str, Any] = {"asset": "ETH", "kind": "option", "quantity": -1.0, "strike": 1400.0, "call": False}
+    leg: dict[str, Any] = {
+        "asset": "ETH",
+        "kind": "option",
+        "quantity": -1.0,
+        "strike": 1400.0,
+        "call": False,
+    }
     leg |= {"iv": 0.6, "expires_in": "30d"}
     held = Portfolio(assets={"ETH": {"index": 1400.0}}, positions=[leg])
     years = 30 / 365
