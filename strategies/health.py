@@ -134,8 +134,8 @@ class Health(PerpetualPolicy):
         """Return the class's promises; weights alone do not look at how much is held."""
         coins = (self.cash, self.coin, *self.coins.values())
         positions = (self.position, *self.positions.values())
-        sized = any(weights.factor > 0.0 for weights in (*coins, *positions))
-        if sized or any(weights.profit_cap is not None for weights in positions):
+        sized = any(weights.factor > 0.0 for weights in coins)
+        if sized or any(p.factor > 0.0 or p.profit_cap is not None for p in positions):
             return super().promises()
         return replace(super().promises(), scale_law="homogeneous")
 
