@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from backtest.units import Fraction, Usd
 from strategies.kernels.bracketed import bracketed, bracketed_constants
+from strategies.layer import Need, Netting, ScaleLaw
 from strategies.perpetuals import PerpetualPolicy
 from strategies.tables import per_asset
 
@@ -60,6 +61,12 @@ class Brackets(PerpetualPolicy):
     """Rates by brackets of net notional, with an own table for an asset where given."""
 
     name: ClassVar[str] = "brackets"
+    generation: ClassVar[str] = "brackets"
+    source: ClassVar[str] = "leverage brackets of Binance, Bybit, OKX, Hyperliquid"
+    needs: ClassVar[tuple[Need, ...]] = ("prices",)
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "perpetuals"
+    caps_longs: ClassVar[bool] = True
     requirement = bracketed
 
     brackets: BracketTable = Field(

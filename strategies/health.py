@@ -10,6 +10,7 @@ Sources: blockworks-foundation/mango-v4 `health/cache.rs`; drift-labs/protocol-v
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from strategies.kernels.health_weights import (
     health_constants,
     health_weights,
 )
+from strategies.layer import Need, Netting, Promises, ScaleLaw
 from strategies.perpetuals import PerpetualPolicy
 from strategies.posted_prices import PostedPrice, Stable
 from strategies.tables import per_asset
@@ -94,6 +96,18 @@ class Health(PerpetualPolicy):
     """Weights on coins, debts, profits and positions, at the worse of two prices."""
 
     name: ClassVar[str] = "health"
+    generation: ClassVar[str] = "health weights"
+    source: ClassVar[str] = "blockworks-foundation/mango-v4; drift-labs/protocol-v2"
+    needs: ClassVar[tuple[Need, ...]] = (
+        "prices",
+        "price history",
+        "coins",
+        "deposits",
+        "entry prices",
+    )
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "perpetuals"
+    caps_longs: ClassVar[bool] = True
     requirement = health_weights
 
     posted_price: PostedPrice = Stable()
@@ -115,6 +129,15 @@ class Health(PerpetualPolicy):
     settles_in: str | None = Field(
         None, description="coin that is one balance with dollars and with profits"
     )
+
+    def promises(self) -> Promises:
+        """Return the class's promises; weights alone do not look at how much is held."""
+        coins = (self.cash, self.coin, *self.coins.values())
+        positions = (self.position, *self.positions.values())
+        sized = any(weights.factor > 0.0 for weights in coins)
+        if sized or any(p.factor > 0.0 or p.profit_cap is not None for p in positions):
+            return super().promises()
+        return replace(super().promises(), scale_law="homogeneous")
 
     def signals(self, tape: MarketTape) -> np.ndarray:
         """Return the second price of every asset, ``(T, A)``, USD."""

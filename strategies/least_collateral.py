@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from backtest.units import Fraction
 from strategies.kernels.sized_rate import GrowingRate, sized_rate, sized_rate_constants
 from strategies.knobs import Knob, knob
+from strategies.layer import Need, Netting, ScaleLaw
 from strategies.perpetuals import PerpetualPolicy
 from strategies.tables import per_asset
 
@@ -49,6 +50,12 @@ class LeastCollateral(PerpetualPolicy):
     """A share of the notional at entry, or of open interest where larger, and closing fees."""
 
     name: ClassVar[str] = "least_collateral"
+    generation: ClassVar[str] = "least collateral"
+    source: ClassVar[str] = "gmx-io/gmx-synthetics, PositionUtils.sol"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "open interest", "entry prices")
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "perpetuals"
+    caps_longs: ClassVar[bool] = True
     requirement = sized_rate
 
     factor: CollateralFactor = Field(
@@ -56,10 +63,20 @@ class LeastCollateral(PerpetualPolicy):
     )
     factors: dict[str, CollateralFactor] = Field({}, description="of an asset, by name")
     position_fee: Knob = knob(
-        "0.06%", low=0, high="5%", unit="of notional", doc="fee for closing a position"
+        "0.06%",
+        low=0,
+        high="5%",
+        unit="of notional",
+        doc="fee for closing a position",
+        stress="up",
     )
     liquidation_fee: Knob = knob(
-        "0.2%", low=0, high="5%", unit="of notional", doc="added where a keeper closes it"
+        "0.2%",
+        low=0,
+        high="5%",
+        unit="of notional",
+        doc="added where a keeper closes it",
+        stress="up",
     )
 
     def constants(self, tape: MarketTape) -> np.ndarray:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backtest.units import Fraction, Usd
 from strategies.kernels.sized_rate import GrowingRate, sized_rate, sized_rate_constants
+from strategies.layer import Need, Netting, ScaleLaw
 from strategies.perpetuals import PerpetualPolicy
 from strategies.tables import per_asset
 
@@ -60,6 +61,12 @@ class OpenInterestScaled(PerpetualPolicy):
     """An initial rate that rises with open interest, by liquidity tiers."""
 
     name: ClassVar[str] = "open_interest_scaled"
+    generation: ClassVar[str] = "open-interest-scaled"
+    source: ClassVar[str] = "dydxprotocol/v4-chain, liquidity_tier.go"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "open interest")
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "perpetuals"
+    caps_longs: ClassVar[bool] = True
     requirement = sized_rate
 
     tier: LiquidityTier = Field(

@@ -26,7 +26,13 @@ class PerpetualPolicy(MarginPolicy):
     """
 
     scale: Knob = knob(
-        1.0, low=0.1, high=10.0, unit="times", doc="what the venue's own table asks", log=True
+        1.0,
+        low=0.1,
+        high=10.0,
+        unit="times",
+        doc="what the venue's own table asks",
+        log=True,
+        stress="up",
     )
     options: OptionsFormula = ShortOptions()
 

@@ -51,7 +51,7 @@ class AssetState(_Part):
     mark: float | None = Field(None, gt=0.0, description="of the perpetual, USD; index if absent")
     confidence: Fraction = Field(1.0, ge=0.0, le=1.0, description="of the index oracle")
     open_interest_usd: Usd = Field(0.0, ge=0.0, description="gross open notional")
-    net_open_usd: float = Field(0.0, description="longs less shorts, perpetuals and futures")
+    net_open_usd: Usd = Field(0.0, description="longs less shorts, perpetuals and futures")
     deposits_usd: Usd = Field(0.0, ge=0.0, description="coins that all accounts hold")
     debts_usd: Usd = Field(0.0, ge=0.0, description="coins that all accounts owe")
     depth_usd: Usd = Field(0.0, ge=0.0, description="resting within 1 % of mid")
@@ -73,7 +73,9 @@ class Leg(_Part):
     call: bool = False
     expires_in: DurationMs = Field(0, ge=0, description="time to expiry")
     forward: float | None = Field(None, gt=0.0, description="USD; mark or index if absent")
-    iv: Fraction = Field(0.0, ge=0.0, le=10.0, description="annualised implied volatility")
+    iv: Fraction | None = Field(
+        None, ge=0.0, le=10.0, description="annualised implied volatility; unknown if absent"
+    )
     value: float | None = Field(
         None, description="of one contract in its settlement currency; from iv if absent"
     )
@@ -85,7 +87,7 @@ class Leg(_Part):
     def _whole(self) -> Leg:
         if self.kind == "option" and not self.strike > 0.0:
             raise ValueError("an option needs its strike, in USD")
-        if self.kind == "option" and self.iv == 0.0 and self.value is None:
+        if self.kind == "option" and self.iv is None and self.value is None:
             raise ValueError("an option needs its iv, or its value")
         return self
 
@@ -223,7 +225,7 @@ def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
         depth_usd=np.array([[state.depth_usd for state in states]]),
         vol_ts=np.full(snapshots, portfolio.at),
         vol_known_ts=np.full(snapshots, portfolio.at),
-        iv=np.array([[leg.iv or math.nan for leg in legs]])[:snapshots],
+        iv=np.array([[_sigma(leg) or math.nan for leg in legs]])[:snapshots],
         forward_ratio=(forward / index[table.asset])[None][:snapshots],
         synthetic=True,
     )
@@ -266,6 +268,13 @@ def _forward(leg: Leg, portfolio: Portfolio) -> float:
     return (state.mark or state.index) if leg.kind == "perpetual" else state.index
 
 
+def _sigma(leg: Leg) -> float:
+    """Return a leg's volatility, NaN where an option states none."""
+    if leg.kind != "option":
+        return 0.0
+    return math.nan if leg.iv is None else leg.iv
+
+
 def _value(market: Market, i: int, leg: Leg) -> None:
     """Fill what one contract is worth; the forms of `backtest.instruments`."""
     index = float(market.index[market.asset[i]])
@@ -273,7 +282,7 @@ def _value(market: Market, i: int, leg: Leg) -> None:
     inverse = leg.settles_in == "coin"
     years = leg.expires_in / MS_PER_YEAR
     if leg.kind == "option":
-        terms = (forward, leg.strike, leg.iv, years, float(leg.call))
+        terms = (forward, leg.strike, _sigma(leg), years, float(leg.call))
         unit = size * black76(*terms) / (forward if inverse else 1.0)
         notional = size * index
         delta = black76_delta(*terms) * notional
@@ -283,7 +292,7 @@ def _value(market: Market, i: int, leg: Leg) -> None:
     unit = unit if leg.value is None else leg.value
     market.value_usd[i] = unit * index if inverse else unit
     market.notional_usd[i], market.delta_usd[i] = notional, delta
-    market.sigma[i] = leg.iv
+    market.sigma[i] = _sigma(leg)
     market.years[i] = years if leg.kind != "perpetual" else 0.0
     carry = math.log(forward / index) / years if years > 0.0 and leg.kind != "perpetual" else 0.0
     market.rate[i] = carry if leg.rate is None else leg.rate

@@ -134,7 +134,7 @@ def refuse_missing_volatility(policy: MarginPolicy, portfolio: Portfolio, path: 
     if not any("implied volatility" in layer.needs for layer in layers):
         return
     for k, leg in enumerate(portfolio.positions):
-        if leg.kind == "option" and leg.iv == 0.0:
+        if leg.kind == "option" and leg.iv is None:
             raise ConfigError(
                 f"{path}: positions.{k}.iv: is missing; {policy.name} reads implied volatility."
             )

@@ -20,6 +20,7 @@ from backtest.units import MS_PER_HOUR, Fraction, Usd
 from strategies.contract import Knob, MarginPolicy, knob
 from strategies.kernels import portfolio_terms as terms
 from strategies.kernels.portfolio_grid import portfolio_grid
+from strategies.layer import Need, Promises, ScaleLaw
 from strategies.scenario import WIDEST_RANGE, FixedRange, PriceRange
 from strategies.tables import per_asset
 
@@ -158,6 +159,10 @@ class PortfolioGrid(MarginPolicy):
     """Worst loss of the whole portfolio over a scenario grid, with a venue's own charges."""
 
     name: ClassVar[str] = "portfolio"
+    generation: ClassVar[str] = "scenario grid"
+    source: ClassVar[str] = "portfolio margin of Derive, Deribit, Paradex, Aevo"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "implied volatility", "coins", "confidence")
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
     requirement = portfolio_grid
 
     price_range: PriceRange = FixedRange()
@@ -170,7 +175,12 @@ class PortfolioGrid(MarginPolicy):
     )
     tails: tuple[PricePoint, ...] = Field((), description="scenarios beyond the range")
     tail_factor: Knob = knob(
-        1.0, low=0, high=3, unit="multiple", doc="of the weight of tails that state none"
+        1.0,
+        low=0,
+        high=3,
+        unit="multiple",
+        doc="of the weight of tails that state none",
+        stress="up",
     )
     points: tuple[PricePoint, ...] | None = Field(
         None, description="all scenarios, in place of grid and tails"
@@ -182,7 +192,12 @@ class PortfolioGrid(MarginPolicy):
         "50%", low=0, high="200%", unit="of volatility", doc="shock at 30 days to expiry"
     )
     vol_down: Knob = knob(
-        "25%", low=0, high="100%", unit="of volatility", doc="shock at 30 days to expiry"
+        "25%",
+        low=0,
+        high="100%",
+        unit="of volatility",
+        doc="shock at 30 days to expiry",
+        stress="leg up",
     )
     vol_in_points: bool = Field(False, description="shocks are points, not shares, of volatility")
     least_vol: Knob = knob(
@@ -196,9 +211,11 @@ class PortfolioGrid(MarginPolicy):
     )
     least_days: Knob = knob(1.0, low=0.0001, high=30, unit="days", doc="floor on time to expiry")
 
-    initial_factor: Knob = knob(1.0, low=0.5, high=3, unit="of the loss", doc="in initial margin")
+    initial_factor: Knob = knob(
+        1.0, low=0.5, high=3, unit="of the loss", doc="in initial margin", stress="up"
+    )
     maintenance_ratio: Knob = knob(
-        "80%", low="10%", high=3, unit="of the loss", doc="in maintenance margin"
+        "80%", low="10%", high=3, unit="of the loss", doc="in maintenance margin", stress="up"
     )
     charges: Charges = Charges()
     charges_inside: bool = Field(False, description="the factors multiply the charges too")
@@ -207,10 +224,10 @@ class PortfolioGrid(MarginPolicy):
         False, description="charge what the last eight hours' funding would cost once more"
     )
     short_minimum: Knob = knob(
-        0.0, low=0, high="25%", unit="of notional", doc="least loss per short option"
+        0.0, low=0, high="25%", unit="of notional", doc="least loss per short option", stress="up"
     )
     contract_minimum: Knob = knob(
-        0.0, low=0, high=1e4, unit="USD", doc="least loss per contract of any kind"
+        0.0, low=0, high=1e4, unit="USD", doc="least loss per contract of any kind", stress="up"
     )
     gain_counted: Knob = knob(
         "100%",
@@ -218,9 +235,15 @@ class PortfolioGrid(MarginPolicy):
         high="100%",
         unit="of a gain",
         doc="of linear contracts against coin-settled ones, and the reverse",
+        stress="down",
     )
     offset_between_assets: Knob = knob(
-        0.0, low=0, high="100%", unit="of the offset", doc="if one scenario hit all assets"
+        0.0,
+        low=0,
+        high="100%",
+        unit="of the offset",
+        doc="if one scenario hit all assets",
+        stress="down",
     )
     discounting: Discounting | None = None
     basis: Basis | None = None
@@ -239,6 +262,40 @@ class PortfolioGrid(MarginPolicy):
         if self.points is not None and not self.points:
             raise ValueError("points: is empty; write at least one scenario")
         return self
+
+    def promises(self) -> Promises:
+        """Return what the chosen parts leave of it: size, netting and longs hang on charges."""
+        own = self.assets.values()
+        charges = (self.charges, *(terms.charges for terms in own if terms.charges))
+        gross = (
+            self.fees > 0.0
+            or self.contract_minimum > 0.0
+            or (self.confidence is not None and self.confidence.rate > 0.0)
+            or (self.delta_floor is not None and self.delta_floor.hedged > 0.0)
+            or any(c.perpetual + c.perpetual_extra > 0.0 for c in charges)
+        )
+        free = self.delta_shock is not None or self.dampener > 0.0
+        free = free or any(terms.dampener for terms in own)
+        beside_the_scan = (
+            any(c != Charges() for c in charges)
+            or any(terms.least_roll for terms in own)
+            or any((self.discounting, self.basis, self.peg, self.roll))
+            or any((self.delta_shock, self.delta_floor))
+        )
+        return Promises(
+            scale_law="superlinear" if free else "homogeneous",
+            nets="nothing" if gross else "portfolio",
+            caps_longs=not (gross or beside_the_scan) and self._counts_losses_once(),
+            continuous=True,
+        )
+
+    def _counts_losses_once(self) -> bool:
+        """Tell whether no factor and no weight makes more of a loss than it is."""
+        if max(self.initial_factor, self.maintenance_ratio) > 1.0:
+            return False
+        if self.points is None and any(t.weight is None for t in self.tails):
+            return False  # their weight follows the price range
+        return all((point.weight or 0.0) <= 1.0 for point in self.points or self.tails)
 
     def signals(self, tape: MarketTape) -> np.ndarray:
         """Return price of the peg's coin, price ranges and expected funding, ``(T, 1 + 2 A)``."""

@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field
 from backtest.units import MS_PER_YEAR
 from strategies.choice import Choice, read_choice
 from strategies.contract import TIME, Knob, knob
+from strategies.layer import Need
 from strategies.rates import RatePolicy
 from strategies.signals import EWMA, Rolling
 from strategies.tables import per_asset
@@ -39,7 +40,9 @@ class Stated(Choice):
 
     name: ClassVar[str] = "stated"
 
-    volatility: Knob = knob(1.5, low=0, high=50, unit="annualised", doc="of the logarithm's law")
+    volatility: Knob = knob(
+        1.5, low=0, high=50, unit="annualised", doc="of the logarithm's law", stress="up"
+    )
     volatilities: dict[str, VolatilityLevel] = Field({}, description="of an asset, by name")
 
     def __call__(self, tape: MarketTape) -> np.ndarray:
@@ -57,7 +60,9 @@ class Lognormal(Choice):
 
     name: ClassVar[str] = "lognormal"
 
-    tail: Knob = knob(1e-6, low=1e-9, high=0.5, unit="probability", doc="of the tail", log=True)
+    tail: Knob = knob(
+        1e-6, low=1e-9, high=0.5, unit="probability", doc="of the tail", log=True, stress="down"
+    )
     horizon: Knob = knob(
         "1h", low="1s", high="3650d", unit=TIME, doc="time to close a position", log=True
     )
@@ -77,8 +82,12 @@ class Simple(Choice):
 
     name: ClassVar[str] = "simple"
 
-    long: Knob = knob("5%", low=0, high=100, unit="of notional", doc="factor of a long")
-    short: Knob = knob("5%", low=0, high=100, unit="of notional", doc="factor of a short")
+    long: Knob = knob(
+        "5%", low=0, high=100, unit="of notional", doc="factor of a long", stress="up"
+    )
+    short: Knob = knob(
+        "5%", low=0, high=100, unit="of notional", doc="factor of a short", stress="up"
+    )
 
     def factors(self, tape: MarketTape) -> np.ndarray:
         """Return the factor of longs of every asset, then of shorts, ``(T, 2 A)``."""
@@ -116,12 +125,20 @@ class RiskFactors(RatePolicy):
     """A rate per side: slippage and the mean loss in the tail of a price's law."""
 
     name: ClassVar[str] = "risk_factors"
+    generation: ClassVar[str] = "risk factors"
+    source: ClassVar[str] = "vegaprotocol/specs 0018, 0019"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "price history")
 
     model: Annotated[Lognormal | Simple, BeforeValidator(read_choice("risk model", _MODELS))] = (
         Lognormal()
     )
     slippage: Knob = knob(
-        0, low=0, high="100%", unit="of notional", doc="cost of closing against the book"
+        0,
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="cost of closing against the book",
+        stress="up",
     )
     maintenance_ratio: Knob = knob(
         1 / 1.5, low="10%", high="100%", unit="of initial margin", doc="maintenance margin"

@@ -27,6 +27,7 @@ from backtest.units import MS_PER_DAY, Fraction, Usd, years
 from backtest.yaml_files import read_yaml
 from strategies.contract import Knob, MarginPolicy, knob
 from strategies.kernels.sensitivities import sensitivities, sensitivities_constants
+from strategies.layer import Need, Netting, ScaleLaw
 from strategies.tables import per_asset
 
 if TYPE_CHECKING:
@@ -139,16 +140,31 @@ class Sensitivities(MarginPolicy):
     """Delta, vega and curvature exposures under the risk weights and correlations of a table."""
 
     name: ClassVar[str] = "sensitivities"
+    generation: ClassVar[str] = "sensitivities"
+    source: ClassVar[str] = "form of ISDA's SIMM, 2016; a table of one's own"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "implied volatility")
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "portfolio"
     requirement = sensitivities
 
     table: Annotated[SensitivityTable, BeforeValidator(_read_table)] = Field(
         SensitivityTable(), description="weights and correlations, or the path of their YAML file"
     )
     scale: Knob = knob(
-        "100%", low="10%", high="500%", unit="of the table's weights", doc="on delta and vega"
+        "100%",
+        low="10%",
+        high="500%",
+        unit="of the table's weights",
+        doc="on delta and vega",
+        stress="up",
     )
     maintenance_ratio: Knob = knob(
-        "80%", low="10%", high="100%", unit="of initial margin", doc="maintenance margin"
+        "80%",
+        low="10%",
+        high="100%",
+        unit="of initial margin",
+        doc="maintenance margin",
+        stress="up",
     )
 
     def signals(self, tape: MarketTape) -> np.ndarray:

@@ -17,6 +17,7 @@ cross margin (`RootNotional`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from backtest.units import Fraction
 from strategies.choice import Choice, read_choice
 from strategies.kernels.sized_rate import GrowingRate, sized_rate, sized_rate_constants
 from strategies.knobs import Knob, knob
+from strategies.layer import Need, Netting, Promises, ScaleLaw
 from strategies.perpetuals import PerpetualPolicy
 from strategies.tables import per_asset
 
@@ -37,11 +39,15 @@ Rates = tuple[GrowingRate, GrowingRate]
 
 
 def _initial(default: str) -> Any:
-    return knob(default, low=0, high="100%", unit="of notional", doc="initial margin", log=True)
+    return knob(
+        default, low=0, high="100%", unit="of notional", doc="initial margin", log=True, stress="up"
+    )
 
 
 def _maintenance(default: str) -> Any:
-    return knob(default, low=0, high="100%", unit="of notional", doc="maintenance margin")
+    return knob(
+        default, low=0, high="100%", unit="of notional", doc="maintenance margin", stress="up"
+    )
 
 
 class Slope(Choice):
@@ -70,7 +76,12 @@ class Premium(Choice):
     maintenance: Knob = _maintenance("5%")
     factor: float = Field(0.0, ge=0.0, le=1.0, description="per square root of a coin")
     share: Knob = knob(
-        "80%", low=0, high="100%", unit="of the rate", doc="to which the premium is added"
+        "80%",
+        low=0,
+        high="100%",
+        unit="of the rate",
+        doc="to which the premium is added",
+        stress="up",
     )
 
     def rates(self) -> Rates:
@@ -89,13 +100,27 @@ class Skew(Choice):
 
     scale: float = Field(1e6, gt=0.0, description="coins of skew that double the price")
     ratio: float = Field(1.0, ge=0.0, le=1e3, description="rate of a position as large as it")
-    least: Knob = knob("2%", low=0, high="100%", unit="of notional", doc="rate of no size")
-    maintenance_scalar: Knob = knob(
-        "50%", low=0, high="100%", unit="of initial margin", doc="rate of maintenance margin"
+    least: Knob = knob(
+        "2%", low=0, high="100%", unit="of notional", doc="rate of no size", stress="up"
     )
-    flat_usd: Knob = knob(50.0, low=0, high=1e6, unit="USD", doc="for a position of any size")
+    maintenance_scalar: Knob = knob(
+        "50%",
+        low=0,
+        high="100%",
+        unit="of initial margin",
+        doc="rate of maintenance margin",
+        stress="up",
+    )
+    flat_usd: Knob = knob(
+        50.0, low=0, high=1e6, unit="USD", doc="for a position of any size", stress="up"
+    )
     reward: Knob = knob(
-        "0.03%", low=0, high="100%", unit="of notional", doc="for whoever flags the position"
+        "0.03%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="for whoever flags the position",
+        stress="up",
     )
 
     def rates(self) -> Rates:
@@ -119,9 +144,16 @@ class RootNotional(Choice):
 
     base: Knob = _initial("2%")
     factor: float = Field(0.0, ge=0.0, le=1.0, description="per square root of a dollar")
-    shift: Knob = knob(0.0, low=0, high=1e10, unit="USD", doc="notional that the root passes over")
+    shift: Knob = knob(
+        0.0, low=0, high=1e10, unit="USD", doc="notional that the root passes over", stress="down"
+    )
     maintenance_ratio: Knob = knob(
-        "50%", low="10%", high="100%", unit="of initial margin", doc="maintenance margin"
+        "50%",
+        low="10%",
+        high="100%",
+        unit="of initial margin",
+        doc="maintenance margin",
+        stress="up",
     )
 
     def rates(self) -> Rates:
@@ -145,10 +177,23 @@ class SizeScaled(PerpetualPolicy):
     """A rate that grows with size, with an own law for an asset where given."""
 
     name: ClassVar[str] = "size_scaled"
+    generation: ClassVar[str] = "size-scaled"
+    source: ClassVar[str] = "margin by size of Deribit, Drift v2, Synthetix v3, Paradex"
+    needs: ClassVar[tuple[Need, ...]] = ("prices",)
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "perpetuals"
+    caps_longs: ClassVar[bool] = True
     requirement = sized_rate
 
     law: SizeLaw = Slope()
     laws: dict[str, SizeLaw] = Field({}, description="own law of an asset, by name")
+
+    def promises(self) -> Promises:
+        """Return the class's promises; a flat amount favours whoever is large."""
+        laws = (self.law, *self.laws.values())
+        if any(isinstance(law, Skew) and law.flat_usd > 0.0 for law in laws):
+            return replace(super().promises(), scale_law="none")
+        return super().promises()
 
     def constants(self, tape: MarketTape) -> np.ndarray:
         """Return every asset's rates as `sized_rate` reads them."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from backtest.units import MS_PER_DAY, Fraction, years
 from strategies.contract import TIME, Knob, MarginPolicy, knob
 from strategies.kernels.span import span, span_constants
+from strategies.layer import Need, Netting, ScaleLaw
 from strategies.scenario import WIDEST_RANGE, FixedRange, PriceRange
 
 if TYPE_CHECKING:
@@ -54,20 +55,40 @@ class Span(MarginPolicy):
     """Largest loss over 16 scenarios, plus spread and delivery charges, less credits."""
 
     name: ClassVar[str] = "span"
+    generation: ClassVar[str] = "SPAN"
+    source: ClassVar[str] = "SPAN (CME, 1988)"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "implied volatility")
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "portfolio"
     requirement = span
 
     price_range: PriceRange = FixedRange()
     vol_range: Knob = knob(
-        "50%", low=0, high="200%", unit="of volatility", doc="volatility scan range, up and down"
+        "50%",
+        low=0,
+        high="200%",
+        unit="of volatility",
+        doc="volatility scan range, up and down",
+        stress="leg up",
     )
     vol_in_points: bool = Field(
         False, description="the volatility range counts in points, not as a share of volatility"
     )
     extreme_ranges: Knob = knob(
-        3.0, low=0, high=20, unit="price ranges", doc="size of the two extreme moves"
+        3.0,
+        low=0,
+        high=20,
+        unit="price ranges",
+        doc="size of the two extreme moves",
+        stress="leg up",
     )
     extreme_cover: Knob = knob(
-        "33%", low=0, high="100%", unit="of the loss", doc="counted of an extreme move"
+        "33%",
+        low=0,
+        high="100%",
+        unit="of the loss",
+        doc="counted of an extreme move",
+        stress="leg up",
     )
     decay: Knob = knob("1d", low=0, high="10d", unit=TIME, doc="passes in every scenario")
     tiers: tuple[Annotated[Knob, Field(gt=0.0)], ...] = Field(
@@ -75,28 +96,58 @@ class Span(MarginPolicy):
         description="times to expiry up to which a tier of months reaches, the last is open",
     )
     month_charge: Knob = knob(
-        "1%", low=0, high="25%", unit="of delta", doc="of a spread between months of one tier"
+        "1%",
+        low=0,
+        high="25%",
+        unit="of delta",
+        doc="of a spread between months of one tier",
+        stress="up",
     )
     tier_charge: Knob = knob(
-        "0.5%", low=0, high="25%", unit="of delta", doc="added for every tier between the legs"
+        "0.5%",
+        low=0,
+        high="25%",
+        unit="of delta",
+        doc="added for every tier between the legs",
+        stress="up",
     )
     month_spreads: tuple[MonthSpread, ...] = Field(
         (), description="spreads by priority, instead of the two charges; others cost nothing"
     )
     delivery_charge: Knob = knob(
-        0.0, low=0, high="50%", unit="of delta", doc="of a month that is about to expire"
+        0.0,
+        low=0,
+        high="50%",
+        unit="of delta",
+        doc="of a month that is about to expire",
+        stress="up",
     )
     delivery_within: Knob = knob(
-        "2d", low=0, high="60d", unit=TIME, doc="before expiry, when delivery is charged"
+        "2d",
+        low=0,
+        high="60d",
+        unit=TIME,
+        doc="before expiry, when delivery is charged",
+        stress="up",
     )
     asset_spreads: tuple[AssetSpread, ...] = Field(
         (), description="credits between assets by priority"
     )
     short_minimum: Knob = knob(
-        "1%", low=0, high="25%", unit="of notional", doc="least margin of a short option"
+        "1%",
+        low=0,
+        high="25%",
+        unit="of notional",
+        doc="least margin of a short option",
+        stress="up",
     )
     initial_ratio: Knob = knob(
-        "110%", low="100%", high="200%", unit="of maintenance margin", doc="initial margin"
+        "110%",
+        low="100%",
+        high="200%",
+        unit="of maintenance margin",
+        doc="initial margin",
+        stress="up",
     )
 
     @model_validator(mode="after")

@@ -56,7 +56,7 @@ def weight(world: World, account: Account, a: int, value: float) -> float:
         if off > 0.0:
             taken += peg_factor * off
     counts: float = max(0.0, 1.0 - taken)
-    if scale_start < UNLIMITED and world.coins_held_usd[a] > scale_start:
+    if scale_start < UNLIMITED and not world.coins_held_usd[a] <= scale_start:
         counts *= scale_start / world.coins_held_usd[a]
     return counts
 

@@ -232,16 +232,17 @@ def _coin_weight(own: Weights, market: Market, asset: int, coins: float) -> floa
     if coins < 0.0:
         owed = float(market.protocol[DEBTS, asset])
         weight = own.debt
-        if owed > own.debts_from_usd:
+        if not (owed <= own.debts_from_usd or own.debts_from_usd == math.inf):
             weight *= owed / own.debts_from_usd
         premium = 0.8 * weight + own.factor * root
         return weight if premium <= weight or own.factor == 0.0 else premium
     held = float(market.protocol[DEPOSITS, asset])
     weight = own.asset
-    if held > own.deposits_from_usd:
+    if not (held <= own.deposits_from_usd or own.deposits_from_usd == math.inf):
         weight *= own.deposits_from_usd / held
     discount = 1.1 / (1.0 + own.factor * root)
-    return weight if discount >= weight or own.factor == 0.0 else discount
+    keeps = discount >= weight or own.factor == 0.0 or math.isnan(weight)
+    return weight if keeps else discount
 
 
 def _worse(applies: float, quantity: float, index: float, posted: float) -> float:

@@ -217,6 +217,15 @@ def test_a_coin_of_which_much_is_held_counts_for_its_limit(start: float, total: 
         assert borrow_scaling(total, start) * scale == pytest.approx(1.0)
 
 
+def test_a_total_or_weight_that_is_not_a_number_never_becomes_one() -> None:
+    nan = math.nan
+    for scaling in (deposit_scaling, borrow_scaling):
+        assert math.isnan(scaling(nan, 5e6))
+        assert scaling(nan, math.inf) == 1.0
+    assert math.isnan(size_discount(nan, 0.1, 4.0))
+    assert math.isnan(size_discount(0.9, 0.1, nan))
+
+
 def test_haircuts_of_a_coin_are_taken_only_where_it_is_at_risk() -> None:
     assert depth_haircut(4e6, 1e6, 0.01) == pytest.approx(0.02)
     assert depth_haircut(1.0, 0.0, 0.01) == 1.0

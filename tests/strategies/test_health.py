@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -295,3 +296,22 @@ def test_initial_weights_more_generous_than_those_of_maintenance_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=advice):
         load_policy({"policy": "health", field: weights})
+
+
+@pytest.mark.parametrize(("row", "coins"), [(DEPOSITS, 2.0), (DEBTS, -2.0)])
+def test_venue_totals_that_are_not_a_number_give_no_margin_where_weights_follow_them(
+    row: int, coins: float
+) -> None:
+    market = make_market(5)
+    market.protocol[row] = math.nan
+    cash = np.array([[1e4], [coins], [0.0]])
+    holdings = one_account((0, 1.0))._replace(cash=cash)
+    posted = [1.0, *market.index]
+    for from_usd, known in ((1e6, False), (math.inf, True)):
+        weights = replace(INITIAL, deposits_from_usd=from_usd, debts_from_usd=from_usd)
+        constants = health_constants([(weights, MAINTENANCE)] * 2, CASH, NO_ASSET)
+        compiled = ask(health_weights, posted, constants, market, holdings)
+        plain = ask(health_weights, posted, constants, market, holdings, plain=True)
+        assert equal_bits(compiled, plain)
+        assert bool(np.isfinite(compiled.initial[0])) is known
+        assert np.isfinite(compiled.maintenance[0])

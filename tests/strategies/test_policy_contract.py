@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
@@ -38,6 +38,29 @@ FAULTS = [
     (faulty.TakesNaN, "nan_refused", "least accepts NaN"),
     (faulty.PostsNaN, "nan_refused", "must be finite"),
     (faulty.CountsThreads, "same_bits_on_threads", "differ between 1 and"),
+]
+
+_OPEN = {"charges": {}, "confidence": None}
+CHOSEN = [
+    ("portfolio", {}, Promises("homogeneous", "portfolio", True, True)),
+    ("portfolio", {"dampener": "100k"}, Promises("superlinear", "portfolio", True, True)),
+    ("portfolio", {"initial_factor": 1.3}, Promises("homogeneous", "portfolio", False, True)),
+    ("portfolio", {"fees": "0.1%"}, Promises("homogeneous", "nothing", False, True)),
+    (
+        "portfolio",
+        {"tails": [{"move": "60%", "weight": "40%"}], "offset_between_assets": "50%"},
+        Promises("homogeneous", "portfolio", True, True),
+    ),
+    ("preset:derive-pmrm", _OPEN, Promises("homogeneous", "portfolio", False, True)),
+    ("preset:derive-pmrm2", _OPEN, Promises("homogeneous", "portfolio", False, True)),
+    (
+        "size_scaled",
+        {"law": {"skew": {"flat_usd": 0}}},
+        Promises("superlinear", "perpetuals", True, True),
+    ),
+    ("size_scaled", {"law": "skew"}, Promises("none", "perpetuals", True, True)),
+    ("preset:mango-v4", {}, Promises("homogeneous", "perpetuals", True, True)),
+    ("preset:drift-v2", {}, Promises("superlinear", "perpetuals", True, True)),
 ]
 
 
@@ -105,6 +128,15 @@ def test_a_promise_may_hang_on_how_a_knob_is_set() -> None:
             return replace(super().promises(), scale_law="superlinear")
 
     assert broken(check_policy(Impact)) == {}
+
+
+@pytest.mark.parametrize(("name", "changes", "promised"), CHOSEN)
+def test_promises_follow_the_parts_that_are_chosen_and_are_kept(
+    name: str, changes: dict[str, Any], promised: Promises
+) -> None:
+    chosen = policy(name, **changes)
+    assert chosen.promises() == promised
+    assert broken(check_policy(chosen)) == {}
 
 
 def test_a_policy_that_stops_with_an_error_has_failed_in_words() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from backtest.cache import formula
+from backtest.venue import UNLIMITED
 
 SIZE_DISCOUNT_CEILING = 1.1
 """A size discount below this factor over one bites; Drift's constant."""
@@ -46,14 +47,21 @@ def peg_haircut(price_usd: float, peg_usd: float, threshold: float, factor: floa
 
 @formula
 def deposit_scaling(deposits_usd: float, scale_start_usd: float) -> float:
-    """Factor on a coin's weight for how much of it the whole venue holds: ``start / deposits``."""
-    return scale_start_usd / deposits_usd if deposits_usd > scale_start_usd else 1.0
+    """Factor on a coin's weight for how much of it the whole venue holds: ``start / deposits``.
+
+    Deposits that are not a number give none, unless nothing depends on them (no ``start``).
+    """
+    if deposits_usd <= scale_start_usd or scale_start_usd >= UNLIMITED:
+        return 1.0
+    return scale_start_usd / deposits_usd
 
 
 @formula
 def borrow_scaling(borrows_usd: float, scale_start_usd: float) -> float:
     """Factor on the weight of a debt for how much of the coin all accounts owe (Mango)."""
-    return borrows_usd / scale_start_usd if borrows_usd > scale_start_usd else 1.0
+    if borrows_usd <= scale_start_usd or scale_start_usd >= UNLIMITED:
+        return 1.0
+    return borrows_usd / scale_start_usd
 
 
 @formula
@@ -70,8 +78,9 @@ def size_discount(weight: float, factor: float, size: float) -> float:
         Contracts or coins.
     """
     discounted = SIZE_DISCOUNT_CEILING / (1.0 + factor * math.sqrt(abs(size)))
-    # A size that is not a number must not leave the weight of a small balance.
-    return weight if factor == 0.0 or discounted >= weight else discounted
+    # Neither a size nor a weight that is not a number may leave the other in its place.
+    keeps = factor == 0.0 or discounted >= weight or math.isnan(weight)
+    return weight if keeps else discounted
 
 
 @formula
