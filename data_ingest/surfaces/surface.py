@@ -90,33 +90,35 @@ class Surface:
     violations: tuple[Violation, ...]
 
 
+def fit_slice(smile: Smile) -> FittedSlice | None:
+    """Fit a smile's slice to its strikes near enough to be worth something; None if too few."""
+    near = smile.near()
+    fit = near.fit()
+    if fit is None:
+        return None
+    return FittedSlice(
+        asset=near.asset,
+        ts_ms=near.ts_ms,
+        expiry_ms=near.expiry_ms,
+        forward_usd=near.forward_usd,
+        svi=fit.svi,
+        points=len(near.log_moneyness),
+        lowest_k=float(near.log_moneyness[0]),
+        highest_k=float(near.log_moneyness[-1]),
+        rmse=fit.rmse,
+        max_error=fit.max_error,
+    )
+
+
 def fit_surfaces(smiles: Iterable[Smile]) -> Iterator[Surface]:
     """Fit smiles, which come by instant and asset, into one surface for each of these."""
     for held in _by_instant(smiles):
-        slices, unfitted = [], []
-        for smile in held:
-            near = smile.near()
-            fit = near.fit()
-            if fit is None:
-                unfitted.append(smile)
-                continue
-            slices.append(
-                FittedSlice(
-                    asset=near.asset,
-                    ts_ms=near.ts_ms,
-                    expiry_ms=near.expiry_ms,
-                    forward_usd=near.forward_usd,
-                    svi=fit.svi,
-                    points=len(near.log_moneyness),
-                    lowest_k=float(near.log_moneyness[0]),
-                    highest_k=float(near.log_moneyness[-1]),
-                    rmse=fit.rmse,
-                    max_error=fit.max_error,
-                )
-            )
+        fits = [(smile, fit_slice(smile)) for smile in held]
+        slices = tuple(fitted for _, fitted in fits if fitted)
+        unfitted = tuple(smile for smile, fitted in fits if fitted is None)
         found = [violation for each in slices for violation in butterfly_violations(each)]
         found += calendar_violations(slices)
-        yield Surface(held[0].asset, held[0].ts_ms, tuple(slices), tuple(unfitted), tuple(found))
+        yield Surface(held[0].asset, held[0].ts_ms, slices, unfitted, tuple(found))
 
 
 def _by_instant(smiles: Iterable[Smile]) -> Iterator[list[Smile]]:
