@@ -70,10 +70,10 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
     )
     vol_ts = snapshots["ts_ms"]
     _refuse_gaps(store, market, options, vol_ts)
-    quoted = store.rows(_SELECTED, [options.min_open_interest, options.strikes[0],
+    marked = store.rows(_SELECTED, [options.min_open_interest, options.strikes[0],
                                     options.strikes[1], options.max_expiry or 2**62,
                                     list(options.extra)])  # fmt: skip
-    table = with_unquoted(store, options, quoted)
+    table = with_unquoted(store, options, marked)
     if not table:
         raise DataError(
             f"no option of {', '.join(market.assets)} passes the filters of market.options; lower "
@@ -97,7 +97,7 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
     note = (
         f"Option marks come from {len(vol_ts):,} snapshots, at most "
         f"{float(np.diff(vol_ts).max(initial=0)) / 3_600_000:.1f} h apart; between snapshots each "
-        f"implied volatility and forward ratio holds its last known value. {len(quoted):,} of "
+        f"implied volatility and forward ratio holds its last known value. {len(marked):,} of "
         f"{total:,} options pass the filters{' or are named' if options.extra else ''}."
     )
     filled = fill_volatility(store, market, table, vol_ts, iv) if options.surface else None
