@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.special import expit
 
 from data_ingest.surfaces.svi import STEEPEST_WING, SVI
 
 FEWEST_STRIKES = 5
 """A slice has five parameters."""
-_STARTS = 3
+_STARTS = 2
 _GRID_SHIFTS = 13
 _GRID_ROUNDNESSES = np.geomspace(0.03, 1.0, 9)
 _SHARPEST, _ROUNDEST = 0.005, 3.0
@@ -129,7 +128,7 @@ class _Problem:
         found = [
             least_squares(
                 self._residuals, start, self._jacobian, method="lm",
-                ftol=1e-13, xtol=1e-13, gtol=1e-13, max_nfev=200,
+                ftol=1e-9, xtol=1e-12, gtol=1e-15, max_nfev=400,
             )
             for start in self._starts()
         ]  # fmt: skip
@@ -138,11 +137,12 @@ class _Problem:
         return lowest, left, right, shift, math.exp(log_roundness)
 
     def _bounded(self, free: np.ndarray) -> np.ndarray:
-        return np.asarray(self.low + self.width * expit(free))
+        # A sine reaches both bounds, so a slice that lies on one is found in finite steps.
+        return np.asarray(self.low + 0.5 * self.width * (1.0 + np.sin(free)))
 
     def _free(self, bounded: np.ndarray) -> np.ndarray:
         share = np.clip((bounded - self.low) / self.width, 1e-3, 1.0 - 1e-3)
-        return np.asarray(np.log(share / (1.0 - share)))
+        return np.asarray(np.arcsin(2.0 * share - 1.0))
 
     def _residuals(self, free: np.ndarray) -> np.ndarray:
         lowest, left, right, shift, log_roundness = self._bounded(free)
@@ -173,9 +173,8 @@ class _Problem:
                 roundness * (b * roundness / root - left * right),
             ]
         )
-        share = expit(free)
         inner = self.root_weights / (2.0 * self._deviation)
-        return np.asarray(inner[:, None] * total * (self.width * share * (1.0 - share)))
+        return np.asarray(inner[:, None] * total * (0.5 * self.width * np.cos(free)))
 
     def _starts(self) -> list[np.ndarray]:
         """Solve the linear part on a grid of shift and roundness; the best few, best first."""
