@@ -150,6 +150,14 @@ def test_falling_total_variance_is_a_calendar_with_its_place_and_size() -> None:
     assert inside[0].size == pytest.approx(float(lacking))
 
 
+def test_a_calendar_beyond_either_expirys_quotes_is_called_extrapolation() -> None:
+    early = slice_of(SVI(0.05, 0.1, 0.0, 0.0, 0.2), days=30, reach=0.5)
+    late = slice_of(SVI(0.068, 0.02, 0.0, 0.0, 0.2), days=60, reach=0.08)
+    found = calendar_violations([early, late])
+    assert found
+    assert not any(each.quoted for each in found)
+
+
 def replace_expiry(held: FittedSlice, days: int) -> FittedSlice:
     return slice_of(held.svi, days=days, reach=held.highest_k)
 

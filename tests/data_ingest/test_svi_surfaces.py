@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from data_ingest.schema import OPTION_TRADES
 from data_ingest.simulator.surface import black_76_coin
 from data_ingest.spec import MarketSpec
 from data_ingest.store import DataStore
+from data_ingest.surfaces.arbitrage import Violation
 from data_ingest.surfaces.smiles import chain_smiles, implied_forward, smile_of, trade_smiles
 from data_ingest.surfaces.stored import market_surfaces, store_surfaces, summarise
 from data_ingest.surfaces.svi import SVI
@@ -147,15 +149,33 @@ def test_calendar_arbitrage_of_a_chain_is_found_and_counted_where_it_is_quoted(
 def test_slices_are_stored_over_those_of_the_same_instants(tmp_path: Path) -> None:
     with chain_store(tmp_path, chain_rows()) as store:
         surfaces = market_surfaces(store, market())
-        for _ in range(2):
-            assert store_surfaces(store, "deribit", "chain", surfaces) == 4
+        worse = [
+            replace(surface, slices=tuple(replace(held, rmse=1.0) for held in surface.slices))
+            for surface in surfaces
+        ]
+        for fitted in (worse, surfaces):
+            assert store_surfaces(store, "deribit", "chain", fitted) == 4
         store_surfaces(store, "deribit", "trades", surfaces[:1])
         kept = store.rows(
-            "SELECT origin, ts_ms, expiry_ms, b, points, calendars FROM surfaces ORDER BY ALL"
+            "SELECT origin, ts_ms, expiry_ms, rmse < 1e-9, b, points FROM surfaces ORDER BY ALL"
         )
     assert [row[0] for row in kept] == ["chain"] * 4 + ["trades"] * 2
-    assert kept[0][2] == EXPIRIES[30]
-    assert kept[0][3:] == pytest.approx((0.08, 12, 0), abs=1e-6)
+    assert kept[0][2:4] == (EXPIRIES[30], True)
+    assert kept[0][4:] == pytest.approx((0.08, 12), abs=1e-6)
+
+
+def test_violations_are_stored_with_their_slice_where_they_are_quoted(tmp_path: Path) -> None:
+    found = tuple(
+        Violation(kind, "BTC", START_MS, EXPIRIES[60], 0.0, 0.1, quoted)
+        for kind, quoted in (
+            ("butterfly", True), ("calendar", True), ("calendar", True), ("calendar", False),
+        )
+    )  # fmt: skip
+    with chain_store(tmp_path, chain_rows()) as store:
+        first = replace(market_surfaces(store, market())[0], violations=found)
+        store_surfaces(store, "deribit", "chain", [first])
+        kept = store.rows("SELECT butterflies, calendars FROM surfaces ORDER BY expiry_ms")
+    assert kept == [(0, 0), (1, 2)]
 
 
 def test_a_store_with_surfaces_opens_again_and_nothing_to_store_is_no_error(tmp_path: Path) -> None:
