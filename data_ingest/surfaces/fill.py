@@ -1,4 +1,8 @@
-"""Volatilities that were not quoted: read off the fitted slice of the same instant and expiry."""
+"""Volatilities that were not quoted: read off the fitted slice of the same instant and expiry.
+
+More than six deviations from the forward a slice is a guess, and quotes are the better one:
+there, variance is linear between the nearest, and flat beyond the last.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.errors import DataError, nearest
-from data_ingest.surfaces.smiles import chain_smiles
+from data_ingest.surfaces.smiles import FARTHEST_DEVIATIONS, chain_smiles
 from data_ingest.surfaces.surface import fit_slice
 
 if TYPE_CHECKING:
@@ -105,22 +109,30 @@ def fill_volatility(
         row = table[column]
         missing.setdefault((int(vol_ts[at]), row[1], row[5]), []).append(int(column))
     filled = iv.copy()
-    taken = beyond = 0
+    taken = beyond = far = 0
     window = int(vol_ts[0]), int(vol_ts[-1])
     for smile in chain_smiles(store, market.options.exchange, market.assets, *window):
         columns = missing.get((smile.ts_ms, smile.asset, smile.expiry_ms))
         fitted = fit_slice(smile) if columns else None
         if columns is None or fitted is None:
             continue
-        strikes = np.array([table[column][2] for column in columns])
-        filled[np.searchsorted(vol_ts, smile.ts_ms), columns] = fitted.volatility(strikes)
-        taken += len(columns)
-        beyond += int(fitted.extrapolates(strikes).sum())
-    unfitted = sum(map(len, missing.values())) - taken
+        k = np.log(np.array([table[column][2] for column in columns]) / smile.forward_usd)
+        distant = smile.is_far(k)
+        told = np.where(distant, smile.between(k), fitted.svi.volatility(k, smile.years))
+        filled[np.searchsorted(vol_ts, smile.ts_ms), columns] = told
+        taken += int((~distant).sum())
+        beyond += int((fitted.extrapolates(k) & ~distant).sum())
+        far += int(distant.sum())
+    unfitted = sum(map(len, missing.values())) - taken - far
     note = (
         f"{taken:,} of {int(alive.sum()):,} volatilities come from the SVI surface of their "
         f"snapshot, {beyond:,} of them beyond the strikes that it was fitted to."
     )
+    if far:
+        note += (
+            f" {far:,} more, over {FARTHEST_DEVIATIONS:g} deviations from the forward, are read "
+            "between the quotes nearest to them."
+        )
     if unfitted:
         note += (
             f" {unfitted:,} more were not quoted while their expiry had too few strikes to fit; "

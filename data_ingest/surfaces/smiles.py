@@ -61,10 +61,19 @@ class Smile:
         """Volatility at the forward by its neighbours; the nearest strike's beyond them all."""
         return float(np.interp(0.0, self.log_moneyness, self.volatility))
 
-    def near(self) -> Smile:
-        """Return the smile without the strikes that are too far out to be worth anything."""
+    def is_far(self, log_moneyness: np.ndarray) -> np.ndarray:
+        """Tell where options are too far from the forward to be worth anything."""
         reach = FARTHEST_DEVIATIONS * self.atm_volatility * self.years**0.5
-        kept = np.abs(self.log_moneyness) <= reach
+        return np.asarray(np.abs(log_moneyness) > reach)
+
+    def between(self, log_moneyness: np.ndarray) -> np.ndarray:
+        """Return volatility with variance linear between quotes, and flat beyond the last."""
+        variance = np.interp(log_moneyness, self.log_moneyness, self.volatility**2)
+        return np.asarray(np.sqrt(variance))
+
+    def near(self) -> Smile:
+        """Return the smile without the strikes that are too far out."""
+        kept = ~self.is_far(self.log_moneyness)
         return Smile(
             self.asset, self.ts_ms, self.expiry_ms, self.forward_usd,
             self.log_moneyness[kept], self.volatility[kept], self.size[kept],

@@ -55,14 +55,9 @@ class FittedSlice:
         """Time to expiry."""
         return (self.expiry_ms - self.ts_ms) / MS_PER_YEAR
 
-    def volatility(self, strike: np.ndarray | float) -> np.ndarray:
-        """Return annual implied volatility at strikes in USD, quoted or not."""
-        return self.svi.volatility(np.log(np.asarray(strike) / self.forward_usd), self.years)
-
-    def extrapolates(self, strike: np.ndarray | float) -> np.ndarray:
-        """Tell which strikes lie beyond those that were fitted."""
-        k = np.log(np.asarray(strike) / self.forward_usd)
-        return np.asarray((k < self.lowest_k) | (k > self.highest_k))
+    def extrapolates(self, log_moneyness: np.ndarray) -> np.ndarray:
+        """Tell what lies beyond the strikes that were fitted."""
+        return np.asarray((log_moneyness < self.lowest_k) | (log_moneyness > self.highest_k))
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,30 @@ def test_a_strike_that_was_never_quoted_is_listed_and_priced(tmp_path: Path) -> 
     assert any("5 of 55 volatilities" in note for note in tape.notes)
 
 
-def test_a_strike_beyond_the_quoted_ones_is_counted_as_extrapolated(tmp_path: Path) -> None:
-    far = UNQUOTED.replace("31000", "60000")
-    tape = built(tmp_path, rows(lost_from=9), surface="svi", extra=[far])
-    assert any("5 of 55" in note and "5 of them beyond" in note for note in tape.notes)
+@pytest.mark.parametrize("strike", [18_000, 48_000])
+def test_a_strike_beyond_the_quoted_ones_is_counted_as_extrapolated(
+    tmp_path: Path, strike: int
+) -> None:
+    outer = UNQUOTED.replace("31000", str(strike))
+    tape = built(tmp_path, rows(lost_from=9), surface="svi", extra=[outer])
+    expected = [float(true_volatility(step, strike)) for step in range(5)]
+    assert column(tape, strike) == pytest.approx(expected, abs=1e-6)
+    (note,) = [note for note in tape.notes if "SVI" in note]
+    assert note.startswith("5 of 55")
+    assert note.endswith("snapshot, 5 of them beyond the strikes that it was fitted to.")
+
+
+def test_a_strike_far_from_the_forward_is_read_between_the_quotes_about_it(tmp_path: Path) -> None:
+    chain = rows(lost_from=9)
+    for row in rows(np.array([100_000.0, 400_000.0])):
+        chain.append(row | {"mark_iv": 1.0 if row["strike"] == 100_000.0 else 2.0})
+    names = [UNQUOTED.replace("31000", strike) for strike in ("200000", "800000")]
+    tape = built(tmp_path, chain, surface="svi", extra=names)
+    assert column(tape, 200_000.0) == pytest.approx([np.sqrt((1 + 4) / 2)] * 5)
+    assert column(tape, 800_000.0) == pytest.approx([2.0] * 5)
+    (note,) = [note for note in tape.notes if "SVI" in note]
+    assert note.startswith("0 of 70")
+    assert "10 more, over 6 deviations from the forward, are read between the quotes" in note
 
 
 def test_too_few_strikes_leave_the_last_known_value_and_are_counted(tmp_path: Path) -> None:
