@@ -129,19 +129,25 @@ def market_surfaces(
 def store_surfaces(
     store: DataStore, exchange: str, origin: Origin, surfaces: Iterable[Surface]
 ) -> int:
-    """Write slices to the table ``surfaces``, over those of the same instants; all or none.
+    """Write slices to the table ``surfaces`` in place of those of the same instants; all or none.
 
     Returns
     -------
     int
         Slices written.
     """
-    rows = [row for surface in surfaces for row in _rows(exchange, origin, surface)]
+    held = list(surfaces)
+    rows = [row for surface in held for row in _rows(exchange, origin, surface)]
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _COLUMNS]
     values = ", ".join(f"unnest(?::{kind}[])" for kind in _COLUMNS.values())
     with store.transaction() as cursor:
         cursor.execute(SURFACES_SQL)
-        cursor.execute(f"INSERT OR REPLACE INTO surfaces SELECT {values}", columns)
+        cursor.execute(
+            "DELETE FROM surfaces WHERE exchange = ? AND origin = ? AND (asset, ts_ms) IN "
+            "(SELECT (unnest(?::VARCHAR[]), unnest(?::BIGINT[])))",
+            [exchange, origin, [each.asset for each in held], [each.ts_ms for each in held]],
+        )
+        cursor.execute(f"INSERT INTO surfaces SELECT {values}", columns)
     return len(rows)
 
 

@@ -146,22 +146,25 @@ def test_calendar_arbitrage_of_a_chain_is_found_and_counted_where_it_is_quoted(
     assert late.calendars == 2 * len(inside)
 
 
-def test_slices_are_stored_over_those_of_the_same_instants(tmp_path: Path) -> None:
+def test_slices_are_stored_in_place_of_those_of_the_same_instants(tmp_path: Path) -> None:
     with chain_store(tmp_path, chain_rows()) as store:
         surfaces = market_surfaces(store, market())
-        worse = [
-            replace(surface, slices=tuple(replace(held, rmse=1.0) for held in surface.slices))
-            for surface in surfaces
-        ]
-        for fitted in (worse, surfaces):
-            assert store_surfaces(store, "deribit", "chain", fitted) == 4
+        fewer = replace(surfaces[1], slices=(replace(surfaces[1].slices[0], rmse=1.0),))
+        assert store_surfaces(store, "deribit", "chain", surfaces) == 4
         store_surfaces(store, "deribit", "trades", surfaces[:1])
+        assert store_surfaces(store, "deribit", "chain", [fewer]) == 1
         kept = store.rows(
-            "SELECT origin, ts_ms, expiry_ms, rmse < 1e-9, b, points FROM surfaces ORDER BY ALL"
+            "SELECT origin, ts_ms, expiry_ms, round(rmse, 6), round(b, 6), points "
+            "FROM surfaces ORDER BY ALL"
         )
-    assert [row[0] for row in kept] == ["chain"] * 4 + ["trades"] * 2
-    assert kept[0][2:4] == (EXPIRIES[30], True)
-    assert kept[0][4:] == pytest.approx((0.08, 12), abs=1e-6)
+    early, late = START_MS, START_MS + 6 * HOUR_MS
+    assert kept == [
+        ("chain", early, EXPIRIES[30], 0.0, 0.08, 12),
+        ("chain", early, EXPIRIES[60], 0.0, 0.1, 12),
+        ("chain", late, EXPIRIES[30], 1.0, 0.08, 12),
+        ("trades", early, EXPIRIES[30], 0.0, 0.08, 12),
+        ("trades", early, EXPIRIES[60], 0.0, 0.1, 12),
+    ]
 
 
 def test_violations_are_stored_with_their_slice_where_they_are_quoted(tmp_path: Path) -> None:
