@@ -11,6 +11,7 @@ from experiments.vector_adapters import (
     margins,
     prices,
     risk,
+    surfaces,
     weights,
 )
 from experiments.vector_adapters.base import MARGIN, RISK, NotCoveredError, answer
@@ -28,5 +29,6 @@ __all__ = [
     "margins",
     "prices",
     "risk",
+    "surfaces",
     "weights",
 ]
