@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from data_ingest.surfaces.svi import STEEPEST_WING, SVI
 
@@ -125,6 +124,8 @@ class _Problem:
 
     def best(self) -> tuple[float, float, float, float, float]:
         """Return lowest variance, roots of both slopes, shift and roundness."""
+        from scipy.optimize import least_squares
+
         found = [
             least_squares(
                 self._residuals, start, self._jacobian, method="lm",

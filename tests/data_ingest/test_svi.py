@@ -11,10 +11,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backtest.units import MS_PER_DAY
-from data_ingest.simulator.surface import black_76_coin
+from data_ingest.simulator import MarketParameters, SimulatedMarket
+from data_ingest.simulator.surface import VolatilitySurface, black_76_coin
 from data_ingest.surfaces.arbitrage import butterfly_violations, calendar_violations
 from data_ingest.surfaces.fit import fit_svi, vega_weights
-from data_ingest.surfaces.surface import FittedSlice
+from data_ingest.surfaces.smiles import smile_of
+from data_ingest.surfaces.surface import FittedSlice, fit_slice
 from data_ingest.surfaces.svi import STEEPEST_WING, SVI
 
 VOGT = SVI(a=-0.0410, b=0.1331, rho=0.3060, m=0.3586, sigma=0.4153)
@@ -194,6 +196,24 @@ def test_the_published_slice_is_recovered_with_its_negative_level() -> None:
     svi = fit_svi(k, VOGT.volatility(k, 1.0), 1.0).svi
     found = (svi.a, svi.b, svi.rho, svi.m, svi.sigma)
     assert found == pytest.approx((VOGT.a, VOGT.b, VOGT.rho, VOGT.m, VOGT.sigma), abs=1e-6)
+
+
+@pytest.mark.parametrize("days", [7, 60])
+def test_the_simulators_surface_svi_is_fitted_exactly_and_shows_no_arbitrage(days: int) -> None:
+    market = SimulatedMarket(MarketParameters(start="2024-01-01", end="2024-01-20", seed=5))
+    simulated = VolatilitySurface(market, "BTC")
+    at_ms = market.parameters.start + 2 * MS_PER_DAY
+    slices = []
+    for expiry_ms in (at_ms + days * MS_PER_DAY, at_ms + 2 * days * MS_PER_DAY):
+        forward = float(simulated.forward_usd(at_ms, np.array([expiry_ms]))[0])
+        strike = forward * np.exp(np.linspace(-0.4, 0.4, 17))
+        quoted = simulated.implied_volatility(at_ms, np.full(17, expiry_ms), strike)
+        fitted = fit_slice(smile_of("BTC", at_ms, expiry_ms, forward, strike, quoted))
+        assert fitted is not None
+        assert fitted.max_error < 1e-8
+        assert butterfly_violations(fitted) == []
+        slices.append(fitted)
+    assert not any(found.quoted for found in calendar_violations(slices))
 
 
 @settings(max_examples=25, deadline=None)
