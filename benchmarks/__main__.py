@@ -14,11 +14,11 @@ import numpy as np
 import scipy
 from numba.core import registry
 
+from benchmarks.measure import Measurement, met
+from benchmarks.presets import one_portfolio, preset_costs
 from benchmarks.suite import (
-    Measurement,
     account_ticks,
     linear_account_ticks,
-    met,
     option_prices,
     start,
     years_in_memory,
@@ -34,6 +34,8 @@ def main() -> None:
         *option_prices(),
         *account_ticks(),
         *linear_account_ticks(),
+        *preset_costs(),
+        *one_portfolio(),
         *start(),
         *years_in_memory(),
     ]
@@ -59,6 +61,8 @@ def _processor() -> str:
 
 
 def _row(line: Measurement) -> str:
+    if line.value is None:
+        return f"{line.name:44s}{line.unit:>10s}"
     ratio = f"{line.ratio:8.1f}x" if line.ratio is not None else " " * 9
     verdict = met(line)
     aim = ""

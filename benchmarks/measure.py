@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the table; ``ratio`` is ours over the rival's, larger is better.
+
+    ``aim`` is of the ratio where there is one, else of the value; ``at_most`` tells that smaller
+    is better. Without a value nothing was measured, and ``unit`` says why.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    ratio: float | None = None
+    aim: float | None = None
+    at_most: bool = False
+
+
+def met(line: Measurement) -> bool | None:
+    """Tell whether a measurement reaches its aim; None where it has none."""
+    measured = line.value if line.ratio is None else line.ratio
+    if line.aim is None or measured is None:
+        return None
+    return measured <= line.aim if line.at_most else measured >= line.aim
 
 
 def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ from backtest.kernels.types import empty_requirement
 from backtest.replay import replay
 from backtest.venue import VenueRules
 from benchmarks import rivals, workload
-from benchmarks.measure import interleaved
+from benchmarks.exact import black76_exactly
+from benchmarks.measure import Measurement, interleaved
 from strategies.kernels.scenario_grid import scenario_grid
 
 if TYPE_CHECKING:
@@ -29,22 +30,6 @@ if TYPE_CHECKING:
     from strategies.contract import MarginPolicy
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One line of the table; ``ratio`` is ours over the rival's, larger is better.
-
-    ``aim`` is of the ratio where there is one, else of the value; ``at_most`` tells that smaller
-    is better.
-    """
-
-    name: str
-    value: float
-    unit: str
-    ratio: float | None = None
-    aim: float | None = None
-    at_most: bool = False
 
 
 @numba.njit(**STRICT)
@@ -102,14 +87,55 @@ def option_prices(repeats: int = 15) -> list[Measurement]:
     rate = ours.size / seconds["ours"]
     numpy_rate = theirs.size / seconds["numpy"]
     quantlib_rate = third.size / seconds["quantlib"]
-    unit = "M prices/s"
+    exact = _price_exactly(forward[few], strike[few], is_call[few], moves, deviation[few])
+    errors = {
+        name: 1e15 * float(np.abs((found - exact) / forward[few, None]).max())
+        for name, found in (
+            ("remargin", ours[few]),
+            ("NumPy + SciPy", theirs[few]),
+            ("QuantLib", third.reshape(exact.shape)),
+        )
+    }
+    unit, parts = "M prices/s", "1e-15 of forward"
     return [
-        Measurement("Black-76, remargin", rate / 1e6, unit),
+        Measurement("Black-76, remargin", rate / 1e6, unit, aim=200.0),
         Measurement("Black-76, NumPy + SciPy", numpy_rate / 1e6, unit, rate / numpy_rate, 5.0),
         Measurement(
             "Black-76, QuantLib from Python", quantlib_rate / 1e6, unit, rate / quantlib_rate, 200.0
         ),
+        Measurement(
+            "Black-76, remargin, largest error",
+            errors.pop("remargin"),
+            parts,
+            aim=1e3,
+            at_most=True,
+        ),
+        *(
+            Measurement(f"Black-76, {name}, largest error", error, parts)
+            for name, error in errors.items()
+        ),
     ]
+
+
+def _price_exactly(
+    forward: np.ndarray,
+    strike: np.ndarray,
+    is_call: np.ndarray,
+    moves: np.ndarray,
+    deviation: np.ndarray,
+) -> np.ndarray:
+    """Price some options with fifty digits: what the same doubles would be worth."""
+    return np.array(
+        [
+            [
+                float(black76_exactly(Decimal(f) * Decimal(x), Decimal(k), Decimal(d), call > 0.5))
+                for x, d in zip(moves.tolist(), row, strict=True)
+            ]
+            for f, k, call, row in zip(
+                forward.tolist(), strike.tolist(), is_call.tolist(), deviation.tolist(), strict=True
+            )
+        ]
+    )
 
 
 def account_ticks(repeats: int = 15, rows: int = 64) -> list[Measurement]:
@@ -153,7 +179,7 @@ def linear_account_ticks(repeats: int = 101, rows: int = 2_048) -> list[Measurem
     rate = np.full(len(tape.assets), 0.05)
     asset, quantity = np.array(book.order_instrument), np.array(book.order_quantity)
     cash = 1e5 - quantity * tape.mark[1][asset]
-    totals = []
+    totals: list[float] = []
 
     def tick_numpy() -> None:
         totals[:] = rivals.numpy_linear_tick(rate, tape.mark[2], cash, asset, quantity)
@@ -245,11 +271,3 @@ def _run(module: str, *arguments: str, environment: dict[str, str] | None = None
 def _tape_and_book(rows: int) -> tuple[MarketTape, AccountBook]:
     tape = workload.make_tape(rows)
     return tape, workload.make_book(tape)
-
-
-def met(line: Measurement) -> bool | None:
-    """Tell whether a measurement reaches its aim; None where it has none."""
-    if line.aim is None:
-        return None
-    measured = line.value if line.ratio is None else line.ratio
-    return measured <= line.aim if line.at_most else measured >= line.aim

@@ -13,12 +13,12 @@ import numpy as np
 
 from backtest.book import OPEN, USD, AccountBook
 from backtest.instruments import OPTION, InstrumentTable
+from backtest.kernels.black76 import black76, black76_delta
 from backtest.kernels.types import Holdings, KernelInput, Market, empty_market
 from backtest.seeds import stream
 from backtest.tape import MarketTape
 from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR
 from strategies.fixed import Fixed
-from strategies.kernels.scenario_grid import scenario_grid
 from strategies.scenario import Scenario, TailMove
 
 if TYPE_CHECKING:
@@ -152,12 +152,24 @@ def make_portfolios(tape: MarketTape, book: AccountBook) -> tuple[Market, Holdin
     coins = np.where(~option & (market.inverse == 1), 1.0 / market.mark[asset], 1.0)
     market.notional_usd[:] = market.contract_size * coins * market.index[asset]
     sign = np.where(~option & (market.inverse == 1), -1.0, 1.0)
-    market.value_usd[:] = np.where(option, 0.0, sign * market.notional_usd)
+    market.value_usd[:] = sign * market.notional_usd
+    market.delta_usd[:] = market.notional_usd
+    _value_options(market)
     start = np.arange(0, ACCOUNTS * LEGS, LEGS)
     count = np.full(ACCOUNTS, LEGS)
     instrument = np.array(book.order_instrument)
     held, cash = np.array(book.order_quantity), np.zeros((1 + len(tape.assets), ACCOUNTS))
     return market, Holdings(start, count, instrument, held, np.zeros(len(held)), cash)
+
+
+def _value_options(market: Market) -> None:
+    """Fill what options are worth and their deltas, USD."""
+    for i in np.flatnonzero(market.kind == OPTION):
+        terms = (market.forward[i], market.strike[i], market.sigma[i], market.years[i])
+        coin = market.index[market.asset[i]] / market.forward[i] if market.inverse[i] else 1.0
+        call = float(market.is_call[i])
+        market.value_usd[i] = market.contract_size[i] * coin * black76(*terms, call)
+        market.delta_usd[i] = black76_delta(*terms, call) * market.notional_usd[i]
 
 
 def aligned(rows: int, columns: int) -> np.ndarray:
@@ -170,7 +182,7 @@ def aligned(rows: int, columns: int) -> np.ndarray:
 
 def make_input(layer: RequirementLayer, instruments: int) -> KernelInput:
     """Put the first row's parameters and a fresh scratch table together."""
-    columns = scenario_grid.scratch_columns(layer.constants)
+    columns = layer.rule.scratch_columns(layer.constants)
     return KernelInput(
         np.array(layer.parameters[0]),
         layer.constants,

@@ -11,7 +11,7 @@ import hashlib
 import json
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -36,7 +36,7 @@ from optimize.goal import Goal, make_goal
 from optimize.space import Dimension, Value, corners, fill, find_dimensions, searchable_knobs
 from optimize.study import Spec, Window, load_venue
 from strategies.contract import MarginPolicy
-from strategies.registry import load_policy, policy_class
+from strategies.registry import full_name, load_policy, policy_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,6 +241,38 @@ def load_config(path: str | Path) -> RunConfig:
     if not file.is_file():
         raise ConfigError(f"{file}: there is no such config file.")
     return config_from(read_yaml(file), file)
+
+
+def with_policy(
+    config: RunConfig, name: str, role: Literal["incumbent", "candidate"], *, search: bool = False
+) -> RunConfig:
+    """Put another policy into a config, as if it had been written there.
+
+    Parameters
+    ----------
+    config
+        Read from a file or from plain values.
+    name
+        A policy as configs name it, a preset also without its prefix.
+    role
+        Which of the two policies is replaced.
+    search
+        Search every number that the policy's own class declares, between the bounds that it
+        declares.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`; also if a search is wanted and the class declares no number.
+    """
+    spec: dict[str, Any] = {"policy": full_name(name)}
+    if search:
+        cls = policy_class(spec, role)
+        own = [key for key in searchable_knobs(cls) if key in cls.__annotations__]
+        if not own:
+            raise ConfigError(f"{name} declares no number with bounds that could be searched.")
+        spec |= {key: {"search": True} for key in own}
+    return config_from({**config.raw, role: spec}, config.file)
 
 
 def config_from(raw: Any, file: Path) -> RunConfig:

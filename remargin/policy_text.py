@@ -27,7 +27,7 @@ def policy_line(policy: MarginPolicy, width: int = 88) -> str:
     width
         Longest line; settings that do not fit give way to an ellipsis, the last ones first.
     """
-    name = str(policy.identity()["policy"])
+    name = f"preset:{policy.preset}" if policy.preset else str(policy.identity()["policy"])
     worn = [f"with {addon.name}" for addon in policy.addons]
     if _differs(policy, "update"):
         worn.append(_choice_text(policy.update, leading_only=True))

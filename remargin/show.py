@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from backtest.result import ReplayResult
     from backtest.tape import MarketTape
     from experiments.run import Inputs, PolicyComparison, TrackedStudy
+    from optimize.study import StudyResult
 
 LABEL_WIDTH = 24
 VALUE_WIDTH = 16
 SHORT_ID = 8
+MOST_ON_FRONT = 12
 _HEADLINES = (
     "capital_efficiency",
     "margin_to_notional",
@@ -124,6 +126,7 @@ def show_study(tracked: TrackedStudy) -> None:
                 f"            {dimension.path} = {dimension.text(chosen.values[dimension.path])}"
             )
     write_line()
+    _show_front(study)
     rows: list[tuple[str, ...]] = [("", "current", "proposed", "current", "proposed")]
     pairs = (study.incumbent, study.proposed)
     for key in _headlines(*(getattr(pair, w) for pair in pairs for w in ("search", "holdout"))):
@@ -134,6 +137,28 @@ def show_study(tracked: TrackedStudy) -> None:
         ]
         rows.append((_label(key), *cells))
     write_table(("", "search", "", "hold-out", ""), rows, right="lrrrr")
+
+
+def _show_front(study: StudyResult) -> None:
+    """Write the settings that no other one beats in every objective, on the search window."""
+    if not study.front:
+        return
+    names = [objective.metric for objective in study.goal.objectives]
+    paths = [dimension.path.partition(".")[2] for dimension in study.dimensions]
+    rows: list[tuple[str, ...]] = []
+    for at in study.front[:MOST_ON_FRONT]:
+        trial = study.trials[at]
+        told = [amount(name, trial.metrics[name]) for name in names]
+        told += [
+            dimension.text(trial.values[dimension.path]) if dimension.path in trial.values else "-"
+            for dimension in study.dimensions
+        ]
+        rows.append(("current" if at == 0 else f"trial {at}", *told))
+    head = ("front", *map(_label, names), *paths)
+    write_table(head, rows, right="l" + "r" * (len(head) - 1))
+    if len(study.front) > MOST_ON_FRONT:
+        write_line(f"  and {len(study.front) - MOST_ON_FRONT} more, in trials.parquet")
+    write_line()
 
 
 def study_record(tracked: TrackedStudy) -> dict[str, Any]:

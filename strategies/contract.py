@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from backtest.kernels.types import KERNEL_SLOTS
 from backtest.requirement import RequirementLayer
@@ -23,25 +23,48 @@ from backtest.settings import TIME
 from strategies.addons import ADDONS
 from strategies.choice import read_choice
 from strategies.knobs import Knob, knob, parse_quantity
-from strategies.layer import AddOn, RiskLayer
+from strategies.layer import AddOn, Need, Netting, Promises, RiskLayer, ScaleLaw
 from strategies.updates import Continuous, UpdateRule
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
 
-__all__ = ["TIME", "AddOn", "Knob", "MarginPolicy", "RiskLayer", "knob", "parse_quantity"]
+__all__ = [
+    "TIME",
+    "AddOn",
+    "Knob",
+    "MarginPolicy",
+    "Need",
+    "Netting",
+    "Promises",
+    "RiskLayer",
+    "ScaleLaw",
+    "knob",
+    "parse_quantity",
+]
 
 
 class MarginPolicy(RiskLayer):
     """A base policy: sets the requirement, wears an update rule and add-ons."""
 
+    generation: ClassVar[str] = "own"
+    """Which kind of margin model it is: ``brackets``, ``scenario grid``, ``SPAN`` …"""
+    source: ClassVar[str] = ""
+    """Where the model comes from, for `remargin policy list`; a preset names its own."""
     origin: ClassVar[tuple[str, str] | None] = None
     """Of a class in a user's own file: how it was asked for, and the file's digest."""
+
+    _preset: str | None = PrivateAttr(None)
 
     update: UpdateRule = Continuous()
     addons: tuple[Annotated[AddOn, BeforeValidator(read_choice("add-on", ADDONS))], ...] = Field(
         (), max_length=KERNEL_SLOTS - 2
     )
+
+    @property
+    def preset(self) -> str | None:
+        """Name of the preset that it equals number by number, if it was loaded as one."""
+        return self._preset
 
     def parts(self) -> tuple[RiskLayer, ...]:
         """Return further layers of the policy's own, asked after its base and before add-ons."""
@@ -63,8 +86,9 @@ class MarginPolicy(RiskLayer):
 
         `strategies.registry.load_policy` reads it back to an equal policy.
         """
-        dumped = self.model_dump(mode="json", serialize_as_any=True)
-        if self.origin is None:
-            return {"policy": self.name, "version": self.version, **dumped}
-        asked_for, digest = self.origin
-        return {"policy": asked_for, "version": self.version, "source_sha256": digest, **dumped}
+        told: dict[str, Any] = {"policy": self.name, "version": self.version}
+        if self.origin is not None:
+            told["policy"], told["source_sha256"] = self.origin
+        if self.preset is not None:
+            told["preset"] = self.preset
+        return {**told, **self.model_dump(mode="json", serialize_as_any=True)}

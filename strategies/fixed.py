@@ -25,9 +25,17 @@ class Fixed(RatePolicy):
     """A rate of notional that does not move, with an own rate for an asset where given."""
 
     name: ClassVar[str] = "fixed"
+    generation: ClassVar[str] = "brackets"
+    source: ClassVar[str] = "leverage tables of Binance, Bybit, Hyperliquid; tiers of dYdX"
 
     rate: Knob = knob(
-        "5%", low="0.1%", high="100%", unit="of notional", doc="initial margin", log=True
+        "5%",
+        low="0.1%",
+        high="100%",
+        unit="of notional",
+        doc="initial margin",
+        log=True,
+        stress="up",
     )
     rates: dict[str, Fraction] = Field({}, description="own rate of an asset, by name")
 

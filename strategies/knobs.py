@@ -7,7 +7,7 @@ reader, the search space, the documentation and the message about a slipped deci
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -31,6 +31,9 @@ def parse_quantity(value: Any) -> float:
 Knob = Annotated[float, BeforeValidator(parse_quantity)]
 """A number of a policy that can be set and searched."""
 
+Stress = Literal["", "up", "down", "leg up", "leg down"]
+"""What more of a knob does to margin; see `knob`."""
+
 
 def knob(
     default: float | str,
@@ -40,6 +43,7 @@ def knob(
     unit: str,
     doc: str = "",
     log: bool = False,
+    stress: Stress = "",
 ) -> Any:
     """Declare a searchable number of a policy.
 
@@ -53,6 +57,10 @@ def knob(
         One line on what the number does.
     log
         Whether a search should treat ratios alike (``True``) or differences.
+    stress
+        What the contract suite holds the knob to. ``"up"``: more of it never asks less of any
+        portfolio (``"down"``: less of it). ``"leg up"`` promises that of single positions
+        only: the worst of a few scenarios may fall for a hedged book as they move apart.
     """
     return Field(
         parse_quantity(default),
@@ -61,5 +69,5 @@ def knob(
         allow_inf_nan=False,
         description=doc,
         validate_default=True,
-        json_schema_extra={"unit": unit, "log": log},
+        json_schema_extra={"unit": unit, "log": log, "stress": stress},
     )

@@ -8,6 +8,7 @@ the event loop shows them to a requirement kernel; the policy's real kernels ans
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -171,9 +172,14 @@ def ask(policy: MarginPolicy, portfolio: Portfolio) -> Ask:
             parts.append((layer.rule.name, layer.rule.name, *added))
             continue
         told = layer.rule.explain(given, market, holdings, 0)
-        worst = worst or told.worst
+        worst = worst or _with_names(told.worst, tape.assets)
         parts += [
-            (layer.rule.name, part, told.initial.get(part, 0.0), told.maintenance.get(part, 0.0))
+            (
+                layer.rule.name,
+                _with_names(part, tape.assets),
+                told.initial.get(part, 0.0),
+                told.maintenance.get(part, 0.0),
+            )
             for part in dict.fromkeys((*told.initial, *told.maintenance))
         ]
     return Ask(
@@ -186,6 +192,11 @@ def ask(policy: MarginPolicy, portfolio: Portfolio) -> Ask:
     )
 
 
+def _with_names(text: str, assets: tuple[str, ...]) -> str:
+    """Say ``BTC`` where a rule, which knows no names, says ``asset 0``."""
+    return re.sub(r"\basset (\d+)\b", lambda found: assets[int(found[1])], text)
+
+
 def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
     """Show a portfolio's market as a tape of one row, and as requirement kernels see it."""
     names = list(portfolio.assets)
@@ -196,6 +207,7 @@ def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
     index = np.array([state.index for state in states])
     mark = np.array([state.mark or state.index for state in states])
     dated = [leg.kind != "perpetual" for leg in legs]
+    snapshots = int(any(dated))
     forward = np.array([_forward(leg, portfolio) for leg in legs])
     tape = MarketTape(
         assets=tuple(names),
@@ -209,12 +221,10 @@ def market_of(portfolio: Portfolio) -> tuple[MarketTape, Market]:
         funding=np.zeros((1, len(names))),
         volume_usd=np.array([[state.volume_usd for state in states]]),
         depth_usd=np.array([[state.depth_usd for state in states]]),
-        vol_ts=np.full(1 if any(dated) else 0, portfolio.at),
-        vol_known_ts=np.full(1 if any(dated) else 0, portfolio.at),
-        iv=np.array([[leg.iv or math.nan for leg in legs]] * any(dated)).reshape(-1, len(legs)),
-        forward_ratio=(forward / index[table.asset])[None][: int(any(dated))].reshape(
-            -1, len(legs)
-        ),
+        vol_ts=np.full(snapshots, portfolio.at),
+        vol_known_ts=np.full(snapshots, portfolio.at),
+        iv=np.array([[leg.iv or math.nan for leg in legs]])[:snapshots],
+        forward_ratio=(forward / index[table.asset])[None][:snapshots],
         synthetic=True,
     )
     market = empty_market(table, len(names))

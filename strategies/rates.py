@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from backtest.units import Usd, years
-from strategies.contract import Knob, MarginPolicy, knob
+from strategies.contract import Knob, MarginPolicy, Netting, ScaleLaw, knob
 from strategies.kernels.linear_rate import linear_rate, linear_rate_constants
 
 if TYPE_CHECKING:
@@ -33,18 +33,36 @@ class RatePolicy(MarginPolicy):
     """
 
     requirement = linear_rate
+    scale_law: ClassVar[ScaleLaw | None] = "superlinear"
+    nets: ClassVar[Netting] = "perpetuals"
+    caps_longs: ClassVar[bool] = True
 
     maintenance_ratio: Knob = knob(
-        "50%", low="10%", high="100%", unit="of initial margin", doc="maintenance margin"
+        "50%",
+        low="10%",
+        high="100%",
+        unit="of initial margin",
+        doc="maintenance margin",
+        stress="up",
     )
     brackets: tuple[Bracket, ...] = Field(
         (), description="marginal multiples of the rate for large positions, ascending"
     )
     option_floor: Knob = knob(
-        "10%", low=0, high="100%", unit="of notional", doc="least rate of a short option"
+        "10%",
+        low=0,
+        high="100%",
+        unit="of notional",
+        doc="least rate of a short option",
+        stress="up",
     )
     otm_share: Knob = knob(
-        2.0 / 3.0, low=0, high=1, unit="of the rate", doc="kept far out of the money"
+        2.0 / 3.0,
+        low=0,
+        high=1,
+        unit="of the rate",
+        doc="kept far out of the money",
+        stress="up",
     )
 
     @field_validator("brackets")

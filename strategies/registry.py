@@ -1,7 +1,9 @@
 """Find a policy by name, preset or file, and build it from what a config says.
 
 ``volatility`` names a policy of this folder, ``preset:dydx-v4`` a file of
-``configs/policies/presets``, and ``path/to/mine.py:Mine`` a class in a user's own file.
+``configs/policies/presets``, and ``path/to/mine.py:Mine`` a class in a user's own file; the
+class may be left out where the file has only one. Installed packages offer more by entry points,
+see `strategies.plugins`.
 """
 
 from __future__ import annotations
@@ -19,10 +21,20 @@ from backtest.errors import ConfigError, PolicyError, RemarginError, nearest
 from backtest.mistakes import first_mistake
 from backtest.settings import TIME, bounds_of, is_share, quantity_text, unit_of
 from strategies.addons import ADDONS
+from strategies.brackets import Brackets
 from strategies.choice import Choice
 from strategies.contract import MarginPolicy
 from strategies.fixed import Fixed
+from strategies.health import Health
+from strategies.least_collateral import LeastCollateral
+from strategies.open_interest_scaled import OpenInterestScaled
+from strategies.plugins import load_offered, offered
+from strategies.portfolio_grid import PortfolioGrid
+from strategies.risk_factors import RiskFactors
 from strategies.scenario import Scenario
+from strategies.sensitivities import Sensitivities
+from strategies.size_scaled import SizeScaled
+from strategies.span import Span
 from strategies.tail import Tail
 from strategies.volatility import Volatility
 
@@ -32,7 +44,22 @@ if TYPE_CHECKING:
 PRESETS = Path(__file__).resolve().parent.parent / "configs" / "policies" / "presets"
 _PREFIX = "preset:"
 _POLICIES: dict[str, type[MarginPolicy]] = {
-    cls.name: cls for cls in (Fixed, Volatility, Tail, Scenario)
+    cls.name: cls
+    for cls in (
+        Fixed,
+        Volatility,
+        Tail,
+        Scenario,
+        Brackets,
+        SizeScaled,
+        OpenInterestScaled,
+        LeastCollateral,
+        Health,
+        RiskFactors,
+        PortfolioGrid,
+        Span,
+        Sensitivities,
+    )
 }
 _ABOUT = ("about", "venue", "source", "read", "formula", "exact", "simplified")
 """Keys of a preset that describe it and configure nothing."""
@@ -51,9 +78,27 @@ class KnobInfo:
 
 
 def names() -> list[str]:
-    """List the policies, then the presets, as configs call them."""
-    presets = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    return [*_POLICIES, *(_PREFIX + preset for preset in presets)]
+    """List the policies, those of other packages, then the presets, as configs call them."""
+    others = [name for name in offered() if name not in _POLICIES]
+    return [*_POLICIES, *others, *(_PREFIX + preset for preset in preset_names())]
+
+
+def preset_names() -> list[str]:
+    """List the presets without their prefix."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def full_name(name: str) -> str:
+    """Return a name as configs write it: a preset may be called without its prefix."""
+    return _PREFIX + name if name in preset_names() and name not in names() else name
+
+
+def about(name: str) -> dict[str, Any]:
+    """Return what a preset says of itself: source, date, formula, what is exact; else nothing."""
+    if not name.startswith(_PREFIX):
+        return {}
+    told = _read_preset(name.removeprefix(_PREFIX), "")
+    return {key: told[key] for key in _ABOUT if key in told}
 
 
 def describe(name: str) -> str:
@@ -128,9 +173,14 @@ def load_policy(
     if source is not None and (cls.origin is None or source != cls.origin[1]):
         raise PolicyError(f"{_at(where, 'policy')}: {name} has changed since this was recorded.")
     try:
-        return cls.model_validate(knobs)
+        chosen = cls.model_validate(knobs)
     except ValidationError as error:
         raise ConfigError(first_mistake(error, where, cls, knobs)) from None
+    preset = _preset_of(spec)
+    if preset is not None and chosen == cls.model_validate(_settings_of(preset, where)):
+        # Only what equals the preset number by number may be called by its name.
+        chosen._preset = preset
+    return chosen
 
 
 def knobs(name: str) -> list[KnobInfo]:
@@ -182,12 +232,11 @@ def _resolve(spec: Mapping[str, Any] | str, where: str) -> tuple[str, dict[str, 
         spec = {"policy": spec}
     knobs = dict(spec)
     name = knobs.pop("policy", None)
-    preset = knobs.pop("preset", None)
-    if isinstance(name, str) and name.startswith(_PREFIX):
-        preset = name.removeprefix(_PREFIX)
+    knobs.pop("preset", None)
+    preset = _preset_of(spec)
     if preset is not None:
-        base = {k: v for k, v in _read_preset(str(preset), where).items() if k not in _ABOUT}
-        return str(base.pop("policy")), {**base, **knobs}
+        name = str(_read_preset(preset, where)["policy"])
+        return name, {**_settings_of(preset, where), **knobs}
     if not isinstance(name, str):
         raise PolicyError(
             f"{_at(where, 'policy')}: is missing; write one of {', '.join(names())}, "
@@ -196,11 +245,26 @@ def _resolve(spec: Mapping[str, Any] | str, where: str) -> tuple[str, dict[str, 
     return name, knobs
 
 
+def _preset_of(spec: Mapping[str, Any] | str) -> str | None:
+    """Return the preset that a spec names, as ``preset: NAME`` or as ``policy: preset:NAME``."""
+    name = spec if isinstance(spec, str) else spec.get("policy")
+    if isinstance(name, str) and name.startswith(_PREFIX):
+        return name.removeprefix(_PREFIX)
+    preset = None if isinstance(spec, str) else spec.get("preset")
+    return None if preset is None else str(preset)
+
+
+def _settings_of(preset: str, where: str) -> dict[str, Any]:
+    """Return what a preset sets of its policy."""
+    told = _read_preset(preset, where)
+    return {key: value for key, value in told.items() if key not in (*_ABOUT, "policy")}
+
+
 def _read_preset(preset: str, where: str) -> dict[str, Any]:
     import yaml
 
     path = PRESETS / f"{preset}.yaml"
-    known = sorted(found.stem for found in PRESETS.glob("*.yaml"))
+    known = preset_names()
     if preset not in known:
         raise PolicyError(
             f"{_at(where, 'preset')}: there is no preset {preset!r}.{nearest(preset, known)}"
@@ -214,6 +278,11 @@ def _class_of(name: str, where: str) -> type[MarginPolicy]:
     file, colon, wanted = name.rpartition(":")
     if colon and file.endswith(".py"):
         return _class_in_file(Path(file), wanted, where)
+    if name.endswith(".py"):
+        return _class_in_file(Path(name), "", where)
+    points = offered()
+    if name in points:
+        return _whole(load_offered(points[name], _at(where, "policy")), name, where)
     raise PolicyError(
         f"{_at(where, 'policy')}: there is no policy {name!r}.{nearest(name, names())}"
     )
@@ -249,9 +318,24 @@ def _class_in_file(path: Path, wanted: str, where: str) -> type[MarginPolicy]:
         and issubclass(value, MarginPolicy)
         and value.__module__ == module_name
     }
-    if wanted not in found:
+    if not wanted and len(found) == 1:
+        wanted = next(iter(found))
+    if not wanted and found:
         raise PolicyError(
-            f"{place}: {path} has no policy class {wanted!r}.{nearest(wanted, found)}"
+            f"{place}: {path} has several policy classes; write {path}:CLASS with one of "
+            f"{', '.join(found)}."
         )
+    if wanted not in found:
+        said = repr(wanted) if wanted else "at all"
+        raise PolicyError(f"{place}: {path} has no policy class {said}.{nearest(wanted, found)}")
     found[wanted].origin = (f"{path}:{wanted}", digest)
-    return found[wanted]
+    return _whole(found[wanted], f"{path}:{wanted}", where)
+
+
+def _whole(cls: type[MarginPolicy], name: str, where: str) -> type[MarginPolicy]:
+    """Refuse a class that lacks a part of the contract, in words rather than a traceback."""
+    lacking = [key for key in ("name", "requirement") if not hasattr(cls, key)]
+    lacking += sorted(getattr(cls, "__abstractmethods__", ()))
+    if lacking:
+        raise PolicyError(f"{_at(where, 'policy')}: {name} lacks {', '.join(lacking)}.")
+    return cls

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backtest.units import Fraction
 from strategies.choice import Choice, read_choice
-from strategies.contract import TIME, Knob, MarginPolicy, knob
+from strategies.contract import TIME, Knob, MarginPolicy, Need, Netting, ScaleLaw, knob
 from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
 from strategies.rates import sqrt_years
 from strategies.signals import EWMA, VolatilityEstimator
@@ -33,7 +33,14 @@ class FixedRange(Choice):
 
     name: ClassVar[str] = "fixed"
 
-    range: Knob = knob("16%", low="1%", high="90%", unit="of price", doc="largest regular move")
+    range: Knob = knob(
+        "16%",
+        low="1%",
+        high="90%",
+        unit="of price",
+        doc="largest regular move",
+        stress="leg up",
+    )
     ranges: dict[str, Fraction] = Field({}, description="own range of an asset, by name")
 
     def __call__(self, tape: MarketTape) -> np.ndarray:
@@ -47,12 +54,18 @@ class ScaledRange(Choice):
 
     name: ClassVar[str] = "scaled"
 
-    multiplier: Knob = knob(4.0, low=1.0, high=12.0, unit="sigmas", doc="moves to be covered")
+    multiplier: Knob = knob(
+        4.0, low=1.0, high=12.0, unit="sigmas", doc="moves to be covered", stress="leg up"
+    )
     horizon: Knob = knob(
         "1d", low="1h", high="10d", unit=TIME, doc="time to close a portfolio", log=True
     )
-    floor: Knob = knob("10%", low="1%", high="50%", unit="of price", doc="least range")
-    cap: Knob = knob("60%", low="10%", high="90%", unit="of price", doc="largest range")
+    floor: Knob = knob(
+        "10%", low="1%", high="50%", unit="of price", doc="least range", stress="leg up"
+    )
+    cap: Knob = knob(
+        "60%", low="10%", high="90%", unit="of price", doc="largest range", stress="leg up"
+    )
     estimator: VolatilityEstimator = EWMA()
 
     def __call__(self, tape: MarketTape) -> np.ndarray:
@@ -64,10 +77,14 @@ class ScaledRange(Choice):
 _read_range = read_choice("price range", (FixedRange, ScaledRange))
 
 
-def _read_price_range(value: Any) -> Any:
+def read_price_range(value: Any) -> Any:
     """Read ``16%`` as a fixed range, so that the plain case is written plainly."""
     plain = isinstance(value, int | float) or (isinstance(value, str) and value[:1].isdigit())
     return _read_range({"fixed": {"range": value}} if plain else value)
+
+
+PriceRange = Annotated[FixedRange | ScaledRange, BeforeValidator(read_price_range)]
+"""The field type of a policy's price range."""
 
 
 class TailMove(BaseModel):
@@ -83,23 +100,42 @@ class Scenario(MarginPolicy):
     """Worst loss over a grid of moves and shocks, plus a floor for short options."""
 
     name: ClassVar[str] = "scenario"
+    generation: ClassVar[str] = "scenario grid"
+    source: ClassVar[str] = "SPAN (CME, 1988); portfolio margin of Deribit, Derive, Paradex"
     requirement = scenario_grid
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "implied volatility")
+    scale_law: ClassVar[ScaleLaw | None] = "homogeneous"
+    nets: ClassVar[Netting] = "portfolio"
+    caps_longs: ClassVar[bool] = True
 
-    price_range: Annotated[FixedRange | ScaledRange, BeforeValidator(_read_price_range)] = (
-        FixedRange()
-    )
+    price_range: PriceRange = FixedRange()
     price_steps: int = Field(3, ge=1, le=10, description="moves to each side inside the range")
     tails: tuple[TailMove, ...] = Field(
         (TailMove(ranges=3.0, weight=0.33),), description="moves beyond the range"
     )
     vol_up: Knob = knob(
-        "50%", low=0, high="200%", unit="of volatility", doc="shock at 30 days to expiry"
+        "50%",
+        low=0,
+        high="200%",
+        unit="of volatility",
+        doc="shock at 30 days to expiry",
+        stress="leg up",
     )
     vol_down: Knob = knob(
-        "25%", low=0, high="100%", unit="of volatility", doc="shock at 30 days to expiry"
+        "25%",
+        low=0,
+        high="100%",
+        unit="of volatility",
+        doc="shock at 30 days to expiry",
+        stress="leg up",
     )
     least_vol: Knob = knob(
-        "50%", low=0, high="200%", unit="annualised", doc="volatility shocked up is at least"
+        "50%",
+        low=0,
+        high="200%",
+        unit="annualised",
+        doc="volatility shocked up is at least",
+        stress="leg up",
     )
     power_to_30_days: Knob = knob(
         0.3, low=0, high=1, unit="exponent", doc="how shocks grow towards expiry"
@@ -109,10 +145,20 @@ class Scenario(MarginPolicy):
     )
     least_days: Knob = knob(1.0, low=0.01, high=30, unit="days", doc="floor on time to expiry")
     short_floor: Knob = knob(
-        "1%", low=0, high="25%", unit="of notional", doc="added for every short option"
+        "1%",
+        low=0,
+        high="25%",
+        unit="of notional",
+        doc="added for every short option",
+        stress="up",
     )
     maintenance_ratio: Knob = knob(
-        "80%", low="10%", high="100%", unit="of initial margin", doc="maintenance margin"
+        "80%",
+        low="10%",
+        high="100%",
+        unit="of initial margin",
+        doc="maintenance margin",
+        stress="up",
     )
     in_coin: bool = Field(True, description="losses of coin-settled contracts are counted in coins")
 

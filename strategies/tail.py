@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from strategies.choice import Choice, read_choice
-from strategies.contract import TIME, Knob, knob
+from strategies.contract import TIME, Knob, Need, knob
 from strategies.rates import RatePolicy, sqrt_years
 from strategies.signals import (
     EWMA,
@@ -97,6 +97,9 @@ class Tail(RatePolicy):
     """A rate per side that covers the loss at a stated confidence, never under a floor."""
 
     name: ClassVar[str] = "tail"
+    generation: ClassVar[str] = "expected shortfall"
+    source: ClassVar[str] = "McNeil, Frey, Embrechts (2015); EMIR RTS 153/2013, article 24"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "price history")
 
     measure: Literal["value_at_risk", "expected_shortfall"] = "expected_shortfall"
     confidence: Knob = knob(
@@ -105,7 +108,7 @@ class Tail(RatePolicy):
     horizon: Knob = knob(
         "1h", low="10min", high="5d", unit=TIME, doc="time to close a position", log=True
     )
-    floor: Knob = knob("1%", low=0, high="25%", unit="of notional", doc="least rate")
+    floor: Knob = knob("1%", low=0, high="25%", unit="of notional", doc="least rate", stress="up")
     method: TailMethod = Historical()
 
     def signals(self, tape: MarketTape) -> np.ndarray:

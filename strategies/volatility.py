@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from strategies.contract import TIME, Knob, knob
+from strategies.contract import TIME, Knob, Need, knob
 from strategies.rates import RatePolicy, sqrt_years
 from strategies.signals import EWMA, VolatilityEstimator
 
@@ -23,12 +23,23 @@ class Volatility(RatePolicy):
     """A rate that follows an estimate of volatility, between a floor and the whole notional."""
 
     name: ClassVar[str] = "volatility"
+    generation: ClassVar[str] = "volatility"
+    source: ClassVar[str] = "RiskMetrics (J.P. Morgan, 1996)"
+    needs: ClassVar[tuple[Need, ...]] = ("prices", "price history")
 
-    multiplier: Knob = knob(3.0, low=1.0, high=12.0, unit="sigmas", doc="moves to be covered")
-    horizon: Knob = knob(
-        "1h", low="10min", high="5d", unit=TIME, doc="time to close a position", log=True
+    multiplier: Knob = knob(
+        3.0, low=1.0, high=12.0, unit="sigmas", doc="moves to be covered", stress="up"
     )
-    floor: Knob = knob("1%", low=0, high="25%", unit="of notional", doc="least rate")
+    horizon: Knob = knob(
+        "1h",
+        low="10min",
+        high="5d",
+        unit=TIME,
+        doc="time to close a position",
+        log=True,
+        stress="up",
+    )
+    floor: Knob = knob("1%", low=0, high="25%", unit="of notional", doc="least rate", stress="up")
     estimator: VolatilityEstimator = EWMA()
 
     def signals(self, tape: MarketTape) -> np.ndarray:

@@ -97,14 +97,14 @@ def exp_negative(x: float) -> float:
     Parameters
     ----------
     x
-        Exponent; below -708 the result stays at ``e**-708``, which is 3e-308.
+        Exponent; below -708 the result stays at ``e**-708``, which is 3e-308. NaN gives NaN.
 
     Returns
     -------
     float
         By reduction to ``|r| <= ln(2)/2`` and the Taylor polynomial of degree 13.
     """
-    return _exp_in_range(x if x > _EXP_LOWEST else _EXP_LOWEST)
+    return _exp_in_range(_EXP_LOWEST if x < _EXP_LOWEST else x)
 
 
 @register_jitable(**INLINED)
@@ -151,9 +151,9 @@ def _tail_ratio(x: float) -> float:
 
 @register_jitable(**INLINED)
 def normal_cdf_reference(x: float) -> float:
-    """Return the standard normal distribution function, absolute error below 1e-15."""
+    """Return the standard normal distribution function, absolute error below 1e-15; NaN of NaN."""
     distance = abs(x)
-    distance = distance if distance < _D_FARTHEST else _D_FARTHEST
+    distance = _D_FARTHEST if distance > _D_FARTHEST else distance
     tail = exp_negative(-0.5 * distance * distance) * _tail_ratio(distance)
     return tail if x < 0.0 else 1.0 - tail
 

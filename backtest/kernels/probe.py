@@ -11,7 +11,7 @@ from backtest.kernels.market import see
 from backtest.kernels.requirement import require
 from backtest.kernels.state import KNOWN, WORLD
 from backtest.kernels.types import KERNELS_TYPE
-from backtest.kernels.valuation import price_seen
+from backtest.kernels.valuation import price_seen, rate_seen, settlement_currency
 
 PROBE_NOTIONAL_USD = 10_000.0
 """Small enough for the lowest size tier of any venue."""
@@ -54,7 +54,12 @@ def probe_instants(
             i = state.instrument[probe]
             price_seen(world, i)
             side = 1.0 if state.quantity[probe] > 0.0 else -1.0
-            state.quantity[probe] = side * PROBE_NOTIONAL_USD / market.notional_usd[i]
+            quantity = side * PROBE_NOTIONAL_USD / market.notional_usd[i]
+            # It has just paid for what it holds: money that a policy may look at, and no more.
+            currency = settlement_currency(world.tape, i)
+            unit = market.value_usd[i] / rate_seen(market, currency)
+            state.quantity[probe], state.entry[probe] = quantity, unit
+            state.cash[currency, probe] = -quantity * unit
             state.who[probe] = probe
         require(world, kernels, state.who, probes)
         for probe in range(probes):

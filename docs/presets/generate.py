@@ -17,6 +17,7 @@ import yaml
 from backtest.errors import RemarginError
 from experiments.config import RunConfig, config_from, load_config
 from experiments.run import inputs_of, replay_role
+from strategies.choice import Choice
 from strategies.portfolio import Portfolio, ask
 from strategies.registry import PRESETS, knobs, policy
 
@@ -89,14 +90,15 @@ def page(name: str) -> str:
     told = read_preset(name)
     body = {key: value for key, value in told.items() if key not in ABOUT}
     settings = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=96)
-    own = [row for row in knobs(f"preset:{name}") if not row.name.startswith("addons.")]
+    chosen = policy(f"preset:{name}")
+    own = [row for row in knobs(f"preset:{name}") if _in_force(chosen, row.name)]
     parts = [
         f"# {name}",
         f"{told['venue']}. {told['about']}.",
         f"Source: {told['source']}. Read {told['read']}.",
         "```yaml\n" + f"incumbent: {{preset: {name}}}\n" + "```",
         "## Formula",
-        str(told["formula"]).strip(),
+        f"```text\n{str(told['formula']).strip()}\n```",
         "## What is exact",
         "\n".join(f"- {line}" for line in told["exact"]),
         "## What is simplified or assumed",
@@ -116,6 +118,20 @@ def page(name: str) -> str:
         f"```yaml\n{settings}```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _in_force(chosen: Any, path: str) -> bool:
+    """Tell whether a knob is part of what a preset chose, and not of what it chose among."""
+    if path.startswith(("update.", "addons.")):
+        return False
+    held = chosen
+    for key in path.split("."):
+        if isinstance(held, Choice) and key == held.name:
+            continue
+        if not hasattr(held, key):
+            return False
+        held = getattr(held, key)
+    return True
 
 
 def _examples(name: str) -> list[tuple[str, str, str]]:
@@ -175,9 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name in REPLAYED:
             config = load_config(CONFIGS / f"{name}.yaml")
             inputs = inputs_of(config, given.store)
-            text = put_between(
-                text, name, replayed(config, inputs, lambda done: print_line(done))
-            )
+            text = put_between(text, name, replayed(config, inputs, lambda done: print_line(done)))
     readme.write_text(text, encoding="utf-8")
 
 

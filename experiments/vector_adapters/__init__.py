@@ -9,8 +9,10 @@ from experiments.vector_adapters import (
     grids,
     liquidation,
     margins,
+    options,
     prices,
     risk,
+    span,
     surfaces,
     weights,
 )
@@ -27,8 +29,10 @@ __all__ = [
     "grids",
     "liquidation",
     "margins",
+    "options",
     "prices",
     "risk",
+    "span",
     "surfaces",
     "weights",
 ]

@@ -1,40 +1,34 @@
-"""Both forms of Derive's portfolio margin."""
+"""Both forms of Derive's portfolio margin, through their presets."""
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Literal
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from backtest.units import MS_PER_SECOND, years
 from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
-from experiments.vector_adapters.derive_standard import Leg
-from strategies.formulas.derive_options import OptionLeg
-from strategies.formulas.derive_portfolio import (
-    ABS,
-    DOWN,
-    LINEAR,
-    NONE,
-    UP,
-    Account,
-    Collateral,
-    PortfolioExpiry,
-    Scenario,
-    basis_contingency,
-    first_form,
-    scenario_profit,
-    second_form,
-)
+from experiments.vector_adapters.portfolios import preset, revalued_leg, scenario_profits
+from strategies.portfolio import AssetState, Leg, Portfolio, ask
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers
+    from strategies.contract import MarginPolicy
 
 SETTLEMENT_WINDOW_S = 1800.0
 """Derive's settlement price is the average of this long before expiry."""
-_DIRECTIONS = {
-    "U": UP, "N": NONE, "D": DOWN, "Up": UP, "None": NONE, "Down": DOWN, "LINEAR": LINEAR,
-    "ABS": ABS,
-}  # fmt: skip
+SPOT, STABLE = "SPOT", "STABLE"
+"""The case's underlying and its settlement coin, as assets of a portfolio."""
+_DIRECTIONS = {"U": "up", "N": "none", "D": "down"}
+_SKEW = {"least_width": "min_k_star", "width_static": "vol_static", "width_slope": "vol_scale"}
+
+
+class _FirstOption(Inputs):
+    K: Number
+    call: bool
+    qty: Number
+    vol: Number
 
 
 class _FirstExpiry(Inputs):
@@ -43,7 +37,7 @@ class _FirstExpiry(Inputs):
     fwd_var: Number
     rate: Number
     conf: Number
-    options: list[Leg]
+    options: list[_FirstOption]
 
 
 class _FirstParameters(Inputs):
@@ -69,8 +63,39 @@ class _FirstParameters(Inputs):
     long_power: Number = Field(alias="long_pow")
     dte_floor_days: Number
 
-    min_vol_up: ClassVar[float] = 0.0
-    """The first form has no floor on a volatility that was shocked up."""
+    def policy(self, stable: float) -> MarginPolicy:
+        """Return the preset with the case's numbers, coins being worth spot over ``stable``."""
+        points = [
+            {"move": move - 1.0, "volatility": _DIRECTIONS[direction]}
+            for move, direction in self.scenarios
+        ]
+        return preset(
+            "derive-pmrm",
+            assets={},
+            points=points,
+            vol_up=self.vol_up,
+            vol_down=self.vol_down,
+            power_to_30_days=self.short_power,
+            power_beyond=self.long_power,
+            least_days=self.dte_floor_days,
+            initial_factor=self.im_factor,
+            charges={"perpetual": self.perp_pct, "option": self.opt_pct},
+            discounting={
+                "at_rate": False,
+                "gain_factor": self.static_disc,
+                "gain_rate_multiple": self.rate_mult,
+                "gain_rate_add": self.rate_add,
+            },
+            basis=_basis(self.basis_up, self.basis_down, self.basis_add, self.basis_mult),
+            # Coins are charged on their price in dollars, not in the settlement coin.
+            confidence={
+                "below": self.conf_threshold,
+                "rate": self.conf_margin,
+                "coin_rate": self.conf_margin * stable,
+            },
+            peg={"coin": STABLE, "below": self.peg_threshold, "factor": self.peg_factor},
+            coins={"COIN": {"moves_with": SPOT, "haircut": self.base_pct * stable}},
+        )
 
 
 class _FirstAccount(Inputs):
@@ -90,21 +115,57 @@ class _FirstAccount(Inputs):
 @answers(MARGIN, _FirstAccount, "Derive PMRM v1", "scenario_grid_portfolio_margin")
 def _first_account(given: _FirstAccount) -> Answers:
     """Net margins of the first form."""
-    g, rules = given, given.params
-    expiries = [
-        PortfolioExpiry(
-            e.sec, e.fwd_fixed, e.fwd_var, e.rate, e.conf, tuple(o.leg() for o in e.options)
-        )
-        for e in g.expiries
-    ]
-    account = Account(
-        g.cash, g.spot, g.spot_conf, g.stable, g.perp, g.perp_price, g.perp_conf,
-        g.cash_excluded_mtm_perp, g.base, (), tuple(expiries),
-    )  # fmt: skip
-    scenarios = [Scenario(move, _DIRECTIONS[direction]) for move, direction in rules.scenarios]
-    profits = [scenario_profit(account, scenario, rules) for scenario in scenarios]
-    initial, maintenance = first_form(account, profits, rules)
-    return {"IM": initial, "MM": maintenance}
+    g = given
+    sure = min(g.spot_conf, g.perp_conf) if g.perp != 0.0 else g.spot_conf
+    legs = _perpetual(g.perp, g.perp_conf)
+    for e in g.expiries:
+        forward = e.fwd_fixed + e.fwd_var
+        legs += [
+            revalued_leg(
+                asset=SPOT,
+                kind="option",
+                quantity=o.qty,
+                strike=o.K,
+                call=o.call,
+                iv=o.vol,
+                expires_in=e.sec * MS_PER_SECOND,
+                forward=forward,
+                settled=e.fwd_fixed / forward,
+                rate=e.rate,
+                confidence=e.conf,
+            )
+            for o in e.options
+        ]
+    held = Portfolio(
+        assets={
+            SPOT: _spot(g.spot, g.spot_conf, g.perp_price if g.perp != 0.0 else None),
+            "COIN": AssetState(index=g.spot / g.stable, confidence=sure),
+            STABLE: AssetState(index=g.stable),
+        },
+        cash_usd=g.cash + g.cash_excluded_mtm_perp - g.perp * g.perp_price,
+        coins={"COIN": g.base},
+        positions=tuple(legs),
+    )
+    asked = ask(g.params.policy(g.stable), held)
+    return {
+        "IM": asked.equity_usd - asked.initial_usd,
+        "MM": asked.equity_usd - asked.maintenance_usd,
+    }
+
+
+def _basis(up: float, down: float, add: float, per_year: float) -> dict[str, float]:
+    return {"up": up - 1.0, "down": down - 1.0, "add": add, "per_year": per_year}
+
+
+def _spot(index: float, confidence: float, mark: float | None) -> AssetState:
+    return AssetState(index=index, mark=mark, confidence=confidence)
+
+
+def _perpetual(quantity: float, confidence: float) -> list[Leg]:
+    """Return a perpetual of one coin, if any is held."""
+    if quantity == 0.0:
+        return []
+    return [Leg(asset=SPOT, quantity=quantity, confidence=confidence)]
 
 
 class _Perp(Inputs):
@@ -141,13 +202,29 @@ class _SecondExpiry(Inputs):
     vol_conf: Number
     options: list[_Option]
 
-    def expiry(self) -> PortfolioExpiry:
-        fixed = 0.0
+    def legs(self) -> list[Leg]:
+        """Return the options, each worth its discounted price."""
+        settled = 0.0
         if self.seconds < SETTLEMENT_WINDOW_S:
-            fixed = self.forward * (SETTLEMENT_WINDOW_S - self.seconds) / SETTLEMENT_WINDOW_S
-        sure = min(self.forward_conf, self.rate_conf, self.vol_conf)
-        legs = tuple(OptionLeg(o.strike, o.call, o.qty, o.vol) for o in self.options)
-        return PortfolioExpiry(self.seconds, fixed, self.forward - fixed, self.rate, sure, legs)
+            settled = (SETTLEMENT_WINDOW_S - self.seconds) / SETTLEMENT_WINDOW_S
+        ms = self.seconds * MS_PER_SECOND
+        return [
+            revalued_leg(
+                discount=math.exp(-max(self.rate, 0.0) * years(ms)),
+                asset=SPOT,
+                kind="option",
+                quantity=o.qty,
+                strike=o.strike,
+                call=o.call,
+                iv=o.vol,
+                expires_in=ms,
+                forward=self.forward,
+                settled=settled,
+                rate=self.rate,
+                confidence=min(self.forward_conf, self.rate_conf, self.vol_conf),
+            )
+            for o in self.options
+        ]
 
 
 class _Skew(Inputs):
@@ -191,6 +268,48 @@ class _SecondParameters(Inputs):
     im_option_extra: Number
     skew: _Skew
 
+    def policy(self, coins: dict[str, Any]) -> MarginPolicy:
+        """Return the preset with the case's numbers."""
+        points = [
+            {"move": move - 1.0, "volatility": direction.lower(), "weight": damping}
+            for move, direction, damping in self.scenarios
+        ]
+        skew = self.skew.model_dump()
+        for ours, theirs in _SKEW.items():
+            skew[ours] = skew.pop(theirs)
+        return preset(
+            "derive-pmrm2",
+            assets={},
+            points=points,
+            vol_up=self.vol_up,
+            vol_down=self.vol_down,
+            least_vol=self.min_vol_up,
+            power_to_30_days=self.short_power,
+            power_beyond=self.long_power,
+            least_days=self.dte_floor_days,
+            initial_factor=self.im_loss_factor,
+            maintenance_ratio=self.mm_loss_factor,
+            charges={
+                "perpetual": self.mm_perp,
+                "perpetual_extra": self.im_perp_extra,
+                "option": self.mm_option,
+                "option_extra": self.im_option_extra,
+            },
+            discounting={
+                "gain_factor": self.long_static_discount,
+                "gain_rate_multiple": self.long_rate_mult,
+                "gain_rate_add": self.long_rate_add,
+                "debt_factor": self.short_static_discount,
+                "debt_rate_multiple": self.short_rate_mult,
+                "debt_rate_add": self.short_rate_add,
+            },
+            basis=_basis(self.basis_up, self.basis_down, self.basis_add, self.basis_mult),
+            skew=skew,
+            confidence={"below": self.conf_threshold, "rate": self.conf_margin},
+            peg={"coin": STABLE, "below": self.peg_threshold, "factor": self.peg_factor},
+            coins=coins,
+        )
+
 
 class _SecondAccount(Inputs):
     cash: Number
@@ -206,25 +325,43 @@ class _SecondAccount(Inputs):
 @answers(MARGIN, _SecondAccount, "Derive PMRM_2", "scenario_grid_portfolio_margin")
 def _second_account(given: _SecondAccount) -> Answers:
     """Net margins of the second form, and the worst profit of each kind of scenario."""
-    g, rules = given, given.params
-    coins = [
-        Collateral(c.qty * c.price / g.stable, c.conf, c.cancels_risk, c.mm_haircut, c.im_haircut)
-        for c in g.collateral
-    ]
-    account = Account(
-        g.cash, g.spot, g.spot_conf, g.stable, g.perp.qty, g.perp.price, g.perp.conf,
-        g.perp.unrealised_pnl + g.perp.unrealised_funding, 0.0, tuple(coins),
-        tuple(e.expiry() for e in g.expiries),
-    )  # fmt: skip
-    kinds: dict[str, list[float]] = {"regular": [], "tail": [], "skew": []}
-    for move, direction, damping in rules.scenarios:
-        scenario = Scenario(move, _DIRECTIONS[direction], damping)
-        kind = "regular" if damping == 1.0 else "tail"
-        kind = "skew" if scenario.direction in (LINEAR, ABS) else kind
-        kinds[kind].append(scenario_profit(account, scenario, rules))
-    if not any(kinds.values()):
+    g, perp = given, given.perp
+    coins = {f"COIN{k}": coin for k, coin in enumerate(g.collateral) if coin.qty * coin.price}
+    coin_terms = {
+        name: {
+            "moves_with": SPOT if coin.cancels_risk else None,
+            "haircut": coin.mm_haircut,
+            "haircut_extra": coin.im_haircut,
+        }
+        for name, coin in coins.items()
+    }
+    held = Portfolio(
+        assets={
+            SPOT: _spot(g.spot, g.spot_conf, perp.price if perp.qty != 0.0 else None),
+            STABLE: AssetState(index=g.stable),
+        }
+        | {
+            name: AssetState(index=coin.price / g.stable, confidence=min(coin.conf, g.spot_conf))
+            for name, coin in coins.items()
+        },
+        cash_usd=g.cash + perp.unrealised_pnl + perp.unrealised_funding - perp.qty * perp.price,
+        coins={name: coin.qty for name, coin in coins.items()},
+        positions=(
+            *_perpetual(perp.qty, perp.conf),
+            *(leg for expiry in g.expiries for leg in expiry.legs()),
+        ),
+    )
+    if not g.params.scenarios:
         raise NotCoveredError("params.scenarios: is empty")
-    initial, maintenance = second_form(account, [*chain(*kinds.values())], rules)
-    found: Answers = {"IM": initial, "MM": maintenance}
-    found["basis_contingency"] = basis_contingency(account, rules)
-    return found | {f"worst_{kind}_loss": min(p) for kind, p in kinds.items() if p}
+    rules = g.params.policy(coin_terms)
+    asked, parts = ask(rules, held), scenario_profits(rules, held)
+    kinds: dict[str, list[float]] = {}
+    profits = parts.scans.get(0, [0.0] * len(g.params.scenarios))
+    for (_, direction, damping), profit in zip(g.params.scenarios, profits, strict=False):
+        kind = "regular" if damping == 1.0 else "tail"
+        kinds.setdefault("skew" if direction in ("LINEAR", "ABS") else kind, []).append(profit)
+    return {
+        "IM": asked.equity_usd - asked.initial_usd,
+        "MM": asked.equity_usd - asked.maintenance_usd,
+        "basis_contingency": -parts.basis_usd,
+    } | {f"worst_{kind}_loss": min(profit) for kind, profit in kinds.items()}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from backtest.kernels.black76 import black76
+from backtest.units import MS_PER_YEAR
 from experiments.vector_adapters.base import MARGIN, Inputs, Number, answers
-from strategies.formulas.derive_options import OptionLeg
-from strategies.formulas.derive_standard import (
-    StandardExpiry,
-    StandardMarket,
-    StandardParameters,
-    market_margin,
-)
+from experiments.vector_adapters.presets import ask_preset
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers
+
+STABLE = "the settlement coin"
+"""How the asset is called whose price is watched against its peg."""
 
 
 class Leg(Inputs):
@@ -24,10 +25,6 @@ class Leg(Inputs):
     call: bool
     qty: Number
     vol: Number
-
-    def leg(self) -> OptionLeg:
-        """Return it as the formulas take it."""
-        return OptionLeg(self.K, self.call, self.qty, self.vol)
 
 
 class _StandardExpiry(Inputs):
@@ -45,18 +42,8 @@ class _StandardMarket(Inputs):
     perp: Number
     perp_price: Number
     perp_unrealised: Number
-    base: Number
+    base: Number = Field(ge=0.0)
     expiries: list[_StandardExpiry]
-
-    def market(self) -> StandardMarket:
-        expiries = [
-            StandardExpiry(e.sec, e.fwd, e.conf, tuple(o.leg() for o in e.options))
-            for e in self.expiries
-        ]
-        return StandardMarket(
-            self.spot, self.spot_conf, self.perp_conf, self.perp, self.perp_price,
-            self.perp_unrealised, self.base, tuple(expiries),
-        )  # fmt: skip
 
 
 class _StandardParameters(Inputs):
@@ -87,11 +74,82 @@ class _StandardAccount(Inputs):
 
 @answers(MARGIN, _StandardAccount, "Derive Standard manager", "static_isolated_with_max_loss")
 def _standard_account(given: _StandardAccount) -> Answers:
-    """Net margins of all markets, with the account's cash."""
-    parameters = StandardParameters(**given.params.model_dump())
-    margins = {
-        name: given.cash
-        + sum(market_margin(m.market(), given.stable, initial, parameters) for m in given.markets)
-        for name, initial in (("IM", True), ("MM", False))
+    """Net margins of an account: its whole equity less what the preset asks."""
+    # Two markets of one name are two markets.
+    named = {f"{market.name} {k}": market for k, market in enumerate(given.markets)}
+    asked = ask_preset(
+        "preset:derive-standard",
+        _knobs(given.params),
+        assets={STABLE: {"index": given.stable}}
+        | {
+            name: {
+                "index": m.spot,
+                "mark": m.perp_price if m.perp else None,
+                "confidence": m.spot_conf,
+            }
+            for name, m in named.items()
+        },
+        # Equity counts a perpetual with all of its price; what it was bought for is owed.
+        cash_usd=given.cash
+        + sum(m.perp_unrealised - m.perp * m.perp_price for m in given.markets if m.perp),
+        coins={name: m.base for name, m in named.items()},
+        positions=[leg for name, market in named.items() for leg in _legs(name, market)],
+    )
+    return {
+        "IM": asked.equity_usd - asked.initial_usd,
+        "MM": asked.equity_usd - asked.maintenance_usd,
     }
-    return dict(margins)
+
+
+def _knobs(given: _StandardParameters) -> dict[str, Any]:
+    """Write a case's parameters as the preset's."""
+    options = {
+        "initial": given.max_req,
+        "initial_floor": given.min_req,
+        "maintenance_call": given.mm_call,
+        "maintenance_put": given.mm_put,
+        "maintenance_put_of_mark": given.mm_put_mtm,
+        "put_initial_over_maintenance": given.mm_offset,
+        "max_loss": True,
+        "unpaired_initial": given.unpaired_im,
+        "unpaired_maintenance": given.unpaired_mm,
+    }
+    haircuts = {
+        "initial": 1.0 - given.base_factor * given.base_im_scale,
+        "maintenance": 1.0 - given.base_factor,
+    }
+    peg = {"threshold": given.depeg_threshold, "factor": given.depeg_factor}
+    doubt = {"threshold": given.conf_threshold, "factor": given.oc_factor}
+    return {
+        "brackets": [{"initial": given.perp_im, "maintenance": given.perp_mm}],
+        "options": {"short_options": options},
+        "addons": [
+            {"collateral": haircuts},
+            {"oracle_confidence": doubt},
+            {"de_peg": {"stable": STABLE, **peg}},
+        ],
+    }
+
+
+def _legs(name: str, market: _StandardMarket) -> list[dict[str, Any]]:
+    legs: list[dict[str, Any]] = []
+    if market.perp:
+        legs.append({"asset": name, "quantity": market.perp, "confidence": market.perp_conf})
+    for expiry in market.expiries:
+        years = 1e3 * expiry.sec / MS_PER_YEAR
+        for option in expiry.options:
+            terms = expiry.fwd, option.K, option.vol, years, float(option.call)
+            legs.append(
+                {
+                    "asset": name,
+                    "kind": "option",
+                    "quantity": option.qty,
+                    "strike": option.K,
+                    "call": option.call,
+                    "expires_in": f"{expiry.sec}s",
+                    "forward": expiry.fwd,
+                    "value": float(black76(*terms)),
+                    "confidence": expiry.conf,
+                }
+            )
+    return legs

@@ -1,70 +1,16 @@
-"""Scenario grids: CME SPAN's scan and Deribit's risk matrix, through `scenario_grid`."""
+"""Scenario grids: Deribit's risk matrix, Dederi's future, Paradex's floor."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from backtest.kernels.laws.liquidation_price import equity_at
-from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
-from experiments.vector_adapters.kernels import ask
-from strategies.formulas.portfolio import (
-    continuous_forward,
-    deribit_margins,
-    future_contingency,
-    roll_shock,
-)
-from strategies.kernels.scenario_grid import scenario_grid, scenario_grid_constants
+from experiments.vector_adapters.base import MARGIN, Inputs, Number, answers
+from experiments.vector_adapters.portfolios import preset, scenario_profits
+from experiments.vector_adapters.quotes import forward_at_basis
+from strategies.portfolio import AssetState, Leg, Portfolio, ask
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers
-
-SPAN_PRICE_FRACTIONS = (0, 0, 1, 1, -1, -1, 2, 2, -2, -2, 3, 3, -3, -3)
-"""Thirds of the scan range in CME SPAN's scenarios 1 to 14; each pair is volatility up, down."""
-RANGES_PER_PRICE = 1024.0
-"""Price of a future in scan ranges, where only the range is given; any large one would do."""
-
-
-class _SpanPosition(Inputs):
-    qty: Number
-    array_pnl: list[Number]
-
-
-class _SpanPortfolio(Inputs):
-    positions: list[_SpanPosition]
-
-
-@answers(MARGIN, _SpanPortfolio, "CME SPAN", "span_scan")
-def _span_arrays(given: _SpanPortfolio) -> Answers:
-    """Largest combined loss over the printed risk arrays."""
-    if len({len(position.array_pnl) for position in given.positions}) != 1:
-        raise NotCoveredError("positions: risk arrays must be of one length")
-    arrays = np.array([position.array_pnl for position in given.positions], np.float64)
-    constants = scenario_grid_constants(1.0, [(0.0, 0, 1.0)] * arrays.shape[1], short_floor=0.0)
-    rows = [{"value_usd": 1.0, "notional_usd": 1.0} for _ in arrays]
-    quantities = [position.qty for position in given.positions]
-    asked = ask(scenario_grid, [0.0, 0.0, 0.0], constants, rows, quantities, profits=arrays)
-    return {"scan_risk": asked[0], "scenario": asked[2] + 1}
-
-
-class _SpanFuture(Inputs):
-    qty: Number
-    scan_range: Number
-    extreme_mult: Number
-    extreme_cover: Number
-
-
-@answers(MARGIN, _SpanFuture, "CME SPAN", "span_scan")
-def _span_future(given: _SpanFuture) -> Answers:
-    """Scan of a future, its extreme moves counted in part."""
-    extremes = [(sign * given.extreme_mult, 0, given.extreme_cover) for sign in (1.0, -1.0)]
-    thirds = [(third / 3.0, 0, 1.0) for third in SPAN_PRICE_FRACTIONS]
-    constants = scenario_grid_constants(1.0, thirds + extremes, short_floor=0.0)
-    price = given.scan_range * RANGES_PER_PRICE
-    row = {"value_usd": price, "notional_usd": price}
-    asked = ask(scenario_grid, [1.0 / RANGES_PER_PRICE, 0.0, 0.0], constants, [row], [given.qty])
-    return {"scan_risk": asked[0], "scenario": asked[2] + 1}
 
 
 class _DeribitMatrix(Inputs):
@@ -85,40 +31,42 @@ class _DeribitMatrix(Inputs):
     MARGIN, _DeribitMatrix, "Deribit S:PM extended risk matrix", "scenario_grid_portfolio_margin"
 )
 def _deribit_matrix(given: _DeribitMatrix) -> Answers:
-    """Answer for futures of one coin, in the currency that they settle in.
+    """Answer for perpetuals and futures of one coin, in the currency that they settle in.
 
     The case states no date, so that every expiry takes the least move of the roll shock.
     """
     inverse = "inverse" in given.settlement
-    coins = [*given.positions.values()]
-    grid = [(k / given.buckets, 0, 1.0) for k in range(-given.buckets, given.buckets + 1)]
-    constants = scenario_grid_constants(given.mm_factor, grid, short_floor=0.0)
     # Positions are in coins; an inverse contract of one US dollar is 1 / index of a coin.
-    row = {
-        "inverse": int(inverse),
-        "value_usd": -1.0 if inverse else given.index,
-        "notional_usd": 1.0 if inverse else given.index,
-    }
-    asked = ask(
-        scenario_grid,
-        [given.price_range, 0.0, 0.0],
-        constants,
-        [row] * len(coins),
-        [size * (given.index if inverse else 1.0) for size in coins],
-        given.index,
-    )
     unit = given.index if inverse else 1.0
-    worst = asked[0] / unit
-    roll = roll_shock(coins, given.min_annualised_move) * (given.index / unit)
-    initial, maintenance = deribit_margins(
-        worst + roll, given.mm_factor, given.mmp_margin + given.open_orders_margin
+    legs = [
+        Leg(
+            asset="COIN",
+            kind="perpetual" if name.endswith("PERPETUAL") else "future",
+            settles_in="coin" if inverse else "usd",
+            quantity=coins * unit,
+            expires_in=f"{expiry + 1}ms",
+        )
+        for expiry, (name, coins) in enumerate(given.positions.items())
+    ]
+    rules = preset(
+        "deribit-portfolio",
+        price_range=given.price_range,
+        price_steps=given.buckets,
+        gain_counted=given.pnl_offset,
+        maintenance_ratio=given.mm_factor,
+        roll={"least": given.min_annualised_move, "per_year": given.annualised_move_risk},
+        delta_shock=None,
+        assets={},
     )
+    asked = ask(rules, Portfolio(assets={"COIN": AssetState(index=given.index)}, positions=legs))
+    parts = {part: initial for _, part, initial, _ in asked.parts}
+    additions = given.mmp_margin + given.open_orders_margin
     return {
-        "worst_case": worst,
-        "roll_shock": roll,
-        "risk_matrix_margin": worst + roll,
-        "initial_margin": initial,
-        "maintenance_margin": maintenance,
+        "worst_case": parts.get("scan", 0.0) / unit,
+        "roll_shock": parts.get("roll", 0.0) / unit,
+        "risk_matrix_margin": asked.initial_usd / unit,
+        "initial_margin": asked.initial_usd / unit + additions,
+        "maintenance_margin": asked.maintenance_usd / unit,
     }
 
 
@@ -139,10 +87,51 @@ class _DederiFuture(Inputs):
 )
 def _dederi_future(given: _DederiFuture) -> Answers:
     """Forward at its basis, profit at the lower end of the range, charge for liquidity."""
-    forward = continuous_forward(given.index, given.annual_basis, given.days)
-    lowest = forward * (1.0 - abs(given.shock))
+    forward = forward_at_basis(given.index, given.annual_basis, given.days)
+    leg = Leg(
+        asset="COIN",
+        kind="future",
+        quantity=given.qty,
+        forward=forward,
+        expires_in=f"{given.days}d",
+    )
+    rules = preset(
+        "deribit-portfolio",
+        points=[{"move": -abs(given.shock), "volatility": "none"}],
+        charges={"perpetual": given.contingency},
+        gain_counted=1.0,
+        assets={},
+    )
+    held = Portfolio(assets={"COIN": AssetState(index=given.index)}, positions=(leg,))
+    parts = scenario_profits(rules, held)
     return {
         "forward": forward,
-        "future_contingency": future_contingency(given.index, [given.qty], given.contingency),
-        "pnl_down_15": equity_at(0.0, given.qty, forward, lowest),
+        "future_contingency": parts.kept,
+        "pnl_down_15": parts.scans[0][0],
     }
+
+
+class _ParadexLeg(Inputs):
+    q: Number
+    delta: Number
+
+
+class _ParadexFloor(Inputs):
+    net_w: Number
+    hedged_w: Number
+    spot: Number
+    positions: list[_ParadexLeg]
+
+
+@answers(MARGIN, _ParadexFloor, "Paradex", "portfolio_margin_greeks_floor")
+def _paradex_floor(given: _ParadexFloor) -> Answers:
+    """Least portfolio margin by net and hedged delta: the preset where no scenario moves."""
+    rules = preset(
+        "paradex-portfolio",
+        points=[{"move": 0.0, "volatility": "none"}],
+        delta_floor={"net": given.net_w, "hedged": given.hedged_w},
+        fees=0.0,
+    )
+    legs = tuple(Leg(asset="COIN", quantity=leg.q * leg.delta) for leg in given.positions)
+    held = Portfolio(assets={"COIN": AssetState(index=given.spot)}, positions=legs)
+    return {"margin": ask(rules, held).initial_usd}

@@ -1,4 +1,4 @@
-"""Margin by formula: rates that scale, single options, floors, risk factors, open orders."""
+"""Margin by formula: rates that scale, floors, risk factors, open orders."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from backtest.units import MS_PER_YEAR
 from experiments.vector_adapters.base import MARGIN, Inputs, NotCoveredError, Number, answers
-from experiments.vector_adapters.kernels import bracketed_margin_usd
-from strategies.formulas.options import bybit_short, deribit_short, opyn_short
-from strategies.formulas.sized import (
-    SkewMarket,
-    hedged_delta_floor,
-    open_interest_rate,
-    size_rate,
-    skew_cost,
-    skew_scaled,
-)
-from strategies.formulas.tail_factors import lognormal_factors, maintenance
+from experiments.vector_adapters.presets import ASSET, ask_position, ask_positions
+from experiments.vector_adapters.quotes import skew_fill_price
 
 if TYPE_CHECKING:
     from experiments.vector_adapters.base import Answers
@@ -34,8 +26,18 @@ class _DydxTier(Inputs):
 @answers(MARGIN, _DydxTier, "dYdX v4 liquidity tier", "open_interest_scaled_imf")
 def _dydx_tier(given: _DydxTier) -> Answers:
     """State the initial rate, and the margin of a position where one is given."""
-    rate = open_interest_rate(given.base_imf, given.lower, given.upper, given.oi)
-    return {"imf": rate} | ({"im": rate * given.notional} if given.notional is not None else {})
+    tier = {"initial": given.base_imf, "maintenance": 1.0}
+    if given.upper > 0.0:
+        tier |= {"lower": given.lower, "upper": given.upper}
+    # Open interest counts one side; the venue's state counts both.
+    state = {"open_interest_usd": 2.0 * given.oi}
+
+    def initial(notional: float) -> float:
+        knobs = {"tier": tier}
+        return ask_positions("preset:dydx-v4", knobs, [(ASSET, notional, 1.0)], state).initial_usd
+
+    found = {"imf": initial(1.0)}
+    return found | ({"im": initial(given.notional)} if given.notional is not None else {})
 
 
 class _SynthetixPosition(Inputs):
@@ -57,21 +59,31 @@ class _SynthetixAccount(Inputs):
 @answers(MARGIN, _SynthetixAccount, "Synthetix perps v3", "skew_scaled_margin")
 def _synthetix_account(given: _SynthetixAccount) -> Answers:
     """Margins of an account that opened on balanced markets, and what it may withdraw."""
-    markets = [
-        SkewMarket(
-            p.size, p.price, p.skew_scale, p.imr, p.min_imr, p.mm_scalar, p.min_margin, p.reward
-        )
-        for p in given.positions
-    ]
-    parts = [skew_scaled(market) for market in markets]
-    initial, kept, reward = (sum(part[i] for part in parts) for i in range(3))
-    available = given.collateral - sum(skew_cost(market) for market in markets)
+    laws = {
+        f"{ASSET}{k}": {
+            "skew": {
+                "scale": p.skew_scale,
+                "ratio": p.imr,
+                "least": p.min_imr,
+                "maintenance_scalar": p.mm_scalar,
+                "flat_usd": p.min_margin,
+                "reward": p.reward,
+            }
+        }
+        for k, p in enumerate(given.positions)
+    }
+    legs = [(f"{ASSET}{k}", p.size, p.price) for k, p in enumerate(given.positions)]
+    paid = sum(p.size * skew_fill_price(p.price, p.size, p.skew_scale) for p in given.positions)
+    asked = ask_positions(
+        "preset:synthetix-v3", {"laws": laws}, legs, cash_usd=given.collateral - paid
+    )
+    reward = sum(usd for _, part, usd, _ in asked.parts if part == "cost of closing")
     return {
-        "IM": initial,
-        "MM": kept,
+        "IM": asked.initial_usd - reward,
+        "MM": asked.maintenance_usd - reward,
         "reward": reward,
-        "available": available,
-        "withdrawable": available - initial - reward,
+        "available": asked.equity_usd,
+        "withdrawable": asked.equity_usd - asked.initial_usd,
     }
 
 
@@ -86,74 +98,11 @@ class _DeribitLinear(Inputs):
 @answers(MARGIN, _DeribitLinear, "Deribit standard margin", "size_scaled_static")
 def _deribit_linear(given: _DeribitLinear) -> Answers:
     """Margin a linear contract at rates that rise with its size."""
-    notional = abs(given.size) * given.price
-    return {
-        "IM": size_rate(given.im0, given.slope, given.size) * notional,
-        "MM": size_rate(given.mm0, given.slope, given.size) * notional,
-    }
-
-
-class _DeribitOption(Inputs):
-    underlying: Number
-    strike: Number
-    mark: Number
-    call: bool
-
-
-@answers(MARGIN, _DeribitOption, "Deribit standard margin", "static_option_formula")
-def _deribit_option(given: _DeribitOption) -> Answers:
-    """Margin of one short option in dollars."""
-    coins = deribit_short(given.underlying, given.strike, given.mark, given.call)
-    return {"IM": coins[0] * given.underlying, "MM": coins[1] * given.underlying}
-
-
-class _BybitOption(Inputs):
-    index: Number
-    mark: Number
-    f: Number
-    liq_fee: Number
-    qty: Number
-
-
-@answers(MARGIN, _BybitOption, "Bybit", "static_option_formula")
-def _bybit_option(given: _BybitOption) -> Answers:
-    """Maintenance margin of short options with the liquidation fee."""
-    return {"MM": bybit_short(given.index, given.mark, given.f, given.liq_fee) * abs(given.qty)}
-
-
-class _OpynOption(Inputs):
-    put: bool
-    strike: Number
-    spot: Number
-    spot_shock: Number
-    upper_bound: Number
-    amount: Number
-
-
-@answers(MARGIN, _OpynOption, "Opyn Gamma naked margin", "static_option_upper_bound")
-def _opyn_option(given: _OpynOption) -> Answers:
-    """Naked margin: of puts in dollars, of calls in coins."""
-    each = opyn_short(given.strike, given.spot, given.spot_shock, given.upper_bound, given.put)
-    return {"margin": each * given.amount}
-
-
-class _ParadexLeg(Inputs):
-    q: Number
-    delta: Number
-
-
-class _ParadexFloor(Inputs):
-    net_w: Number
-    hedged_w: Number
-    spot: Number
-    positions: list[_ParadexLeg]
-
-
-@answers(MARGIN, _ParadexFloor, "Paradex", "portfolio_margin_greeks_floor")
-def _paradex_floor(given: _ParadexFloor) -> Answers:
-    """Least portfolio margin by net and hedged delta."""
-    deltas = [leg.q * leg.delta for leg in given.positions]
-    return {"margin": hedged_delta_floor(deltas, given.spot, given.net_w, given.hedged_w)}
+    slope = {"initial": given.im0, "maintenance": given.mm0, "per_coin": given.slope}
+    asked = ask_position(
+        "preset:deribit-standard", {"law": {"slope": slope}}, given.size, given.price
+    )
+    return {"IM": asked.initial_usd, "MM": asked.maintenance_usd}
 
 
 class _ParadexOrders(Inputs):
@@ -169,8 +118,10 @@ def _paradex_orders(given: _ParadexOrders) -> Answers:
     """Ask the policy as the loop does: as held, with every bid filled, with every ask filled."""
     if given.buys < 0.0 or given.sells < 0.0:
         raise NotCoveredError("buys and sells: must be sizes, not negative")
+    knobs = {"law": {"root_notional": {"base": given.imf}}}
     held = (given.pos, given.pos + given.buys, given.pos - given.sells)
-    return {"net_imr": max(bracketed_margin_usd(q * given.mark, [(0.0, given.imf)]) for q in held)}
+    asked = [ask_position("preset:paradex-cross", knobs, q, given.mark) for q in held]
+    return {"net_imr": max(each.initial_usd for each in asked)}
 
 
 class _VegaFactors(Inputs):
@@ -182,9 +133,16 @@ class _VegaFactors(Inputs):
 
 @answers(MARGIN, _VegaFactors, "Vega protocol", "expected_shortfall")
 def _vega_factors(given: _VegaFactors) -> Answers:
-    """Risk factors of the lognormal model."""
-    long, short = lognormal_factors(given.tail, given.tau, given.mu, given.sigma)
-    return {"rf_long": long, "rf_short": short}
+    """Risk factors of the lognormal model: what a long and a short of one dollar keep."""
+    lognormal = {
+        "tail": given.tail,
+        "horizon": given.tau * MS_PER_YEAR,
+        "drift": given.mu,
+        "estimator": {"stated": {"volatility": given.sigma}},
+    }
+    knobs = {"model": {"lognormal": lognormal}, "slippage": 0.0}
+    long, short = (ask_position("preset:vega", knobs, side, 1.0) for side in (1.0, -1.0))
+    return {"rf_long": long.maintenance_usd, "rf_short": short.maintenance_usd}
 
 
 class _VegaMargin(Inputs):
@@ -197,4 +155,6 @@ class _VegaMargin(Inputs):
 @answers(MARGIN, _VegaMargin, "Vega protocol", "expected_shortfall_plus_slippage")
 def _vega_margin(given: _VegaMargin) -> Answers:
     """Maintenance margin with slippage."""
-    return {"MM": maintenance(given.mark, given.slippage, given.rf, given.qty)}
+    model = {"simple": {"long": given.rf, "short": given.rf}}
+    knobs = {"model": model, "slippage": given.slippage}
+    return {"MM": ask_position("preset:vega", knobs, given.qty, given.mark).maintenance_usd}

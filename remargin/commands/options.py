@@ -29,6 +29,15 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        help="Policy instead of the config's: name, preset or `file.py:Class`.",
+        metavar="POLICY",
+        show_default=False,
+    ),
+]
 Run = Annotated[
     str, typer.Argument(help="Run id, its first characters, or `latest`.", metavar="RUN")
 ]

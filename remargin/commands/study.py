@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from remargin.commands.options import Config, Json, Store
+from remargin.commands.options import Config, Json, Policy, Store
 from remargin.terminal import progress, status, write_json, write_line
 
 Workers = Annotated[
@@ -22,14 +22,20 @@ def optimize(
         int | None, typer.Option(min=1, help="Number of candidates, instead of the config's.")
     ] = None,
     workers: Workers = None,
+    policy: Policy = None,
     json: Json = False,
 ) -> None:
-    """Search a config's space, judge on its hold-out window, propose one candidate."""
-    from experiments.config import load_config
+    """Search a config's space, judge on its hold-out window, propose one candidate.
+
+    With --policy, the numbers that its class declares are searched between their own bounds.
+    """
+    from experiments.config import load_config, with_policy
     from experiments.run import inputs_of, run_study
     from remargin import show
 
     study = load_config(config)
+    if policy is not None:
+        study = with_policy(study, policy, "candidate", search=True)
     study.searched()
     with status("tape and book", hidden=json):
         inputs = inputs_of(study, store)

@@ -1,20 +1,26 @@
 """An add-on for positions that are large against their market.
 
-What an account holds net of one asset, in dollars of notional, beyond a share of the venue's
-open interest in it, is charged at a rate of its own: closing it would move the price against
-whoever has to. Clearing houses call this a concentration charge (CME SPAN 2, Vertex)::
+What an account holds net of one asset, in dollars of notional, beyond what its market could take
+is charged at a rate of its own: closing it would move the price against whoever has to. Clearing
+houses call this a concentration charge (CME SPAN 2, Vertex)::
 
-    rate * max(0, |net notional| - share * max(open interest, least))
+    rate * max(0, |net notional| - free)
 
-Options enter with their whole notional, so a hedged book is charged for what it would take to
-close it, not for its delta. Initial and maintenance margin rise by the same amount.
+What is free is a share of the venue's open interest in the asset, ``share * max(open interest,
+least)``, or a limit that the policy posts asset by asset from depth or volume; the least of what
+is stated. Options enter with their whole notional, so a hedged book is charged for what it would
+take to close it, not for its delta. Initial and maintenance margin rise by the same amount.
 """
 
 from __future__ import annotations
 
+import math
+
+import numba
 import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 
+from backtest.kernels.black76 import INLINED
 from backtest.kernels.types import (
     OPEN_NOTIONAL,
     Holdings,
@@ -25,6 +31,24 @@ from backtest.kernels.types import (
 )
 from backtest.requirement import RequirementRule
 from strategies.kernels.legs import ASSETS_PER_WORD, assets_held, net_notional_usd
+from strategies.kernels.order import greater, lesser
+from strategies.kernels.single_part import told_as
+
+SHARE = 0
+RATE = 1
+LEAST = 2
+FIRST_LIMIT = 3
+
+
+@numba.extending.register_jitable(**INLINED)
+def free_usd(parameters: np.ndarray, asset: int, open_interest: float) -> float:
+    """Return what may be held net of an asset without a charge."""
+    free = math.inf
+    if parameters[SHARE] > 0.0:
+        free = parameters[SHARE] * max(open_interest, parameters[LEAST])
+    if len(parameters) > FIRST_LIMIT:
+        free = lesser(free, parameters[FIRST_LIMIT + asset])
+    return free
 
 
 @requirement_kernel(allocates=False)
@@ -36,7 +60,7 @@ def concentration_kernel(
     requirement: Requirement,
 ) -> None:
     """Add the module's charge; see `concentration_reference`."""
-    share, rate, least_usd = given.parameters[0], given.parameters[1], given.parameters[2]
+    rate = given.parameters[RATE]
     assets = len(market.index)
     for account in accounts:
         first = np.uint64(holdings.start[account])
@@ -48,10 +72,8 @@ def concentration_kernel(
                 asset = block + np.int64(trailing_zeros(held))
                 held &= held - np.uint64(1)
                 net = net_notional_usd(market, holdings, first, last, asset, 1.0)
-                interest = max(market.protocol[OPEN_NOTIONAL, asset], least_usd)
-                beyond = abs(net) - share * interest
-                if beyond > 0.0:
-                    extra += rate * beyond
+                free = free_usd(given.parameters, asset, market.protocol[OPEN_NOTIONAL, asset])
+                extra += rate * greater(abs(net) - free, 0.0)
         requirement.initial[account] += extra
         requirement.maintenance[account] += extra
 
@@ -68,12 +90,13 @@ def concentration_reference(
     Parameters
     ----------
     given
-        ``parameters``: share of open interest, rate on what lies beyond, least open interest
+        ``parameters``: share of open interest (0: it is not looked at), rate on what lies
+        beyond, least open interest in USD; then, if the policy posts them, one limit per asset
         in USD. No constants.
     market, holdings, accounts, requirement
         As for every requirement kernel; this one adds.
     """
-    share, rate, least_usd = (float(p) for p in given.parameters)
+    parameters = given.parameters.tolist()
     interest = [float(usd) for usd in market.protocol[OPEN_NOTIONAL]]
     for account in accounts:
         net = [0.0] * len(interest)
@@ -84,10 +107,16 @@ def concentration_reference(
             net[market.asset[i]] += float(holdings.quantity[slot]) * float(market.notional_usd[i])
         extra = 0.0
         for asset, usd in enumerate(interest):
-            extra += rate * max(abs(net[asset]) - share * max(usd, least_usd), 0.0)
+            beyond = abs(net[asset]) - free_usd(parameters, asset, usd)
+            extra += parameters[RATE] * greater(beyond, 0.0)
         requirement.initial[account] += extra
         requirement.maintenance[account] += extra
 
 
-concentration = RequirementRule("concentration", concentration_kernel, concentration_reference)
-"""A rate on net notional beyond a share of open interest."""
+concentration = RequirementRule(
+    "concentration",
+    concentration_kernel,
+    concentration_reference,
+    explain=told_as("beyond what is free", concentration_reference),
+)
+"""A rate on net notional beyond what its market could take."""

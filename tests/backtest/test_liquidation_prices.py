@@ -13,14 +13,12 @@ from backtest.kernels.laws.liquidation_price import (
     adjusted_bankruptcy_rating,
     bankruptcy_price,
     bankruptcy_quote,
-    below_least_collateral,
     bracket_deduction,
     bracket_liquidation_price,
     equity_at,
     fillable_price,
     isolated_liquidation_price,
     leverage,
-    remaining_collateral,
 )
 
 prices = st.floats(0.1, 1e6)
@@ -113,16 +111,6 @@ def test_the_bankruptcy_rating_stays_between_nothing_and_one(
         assert rating == 1.0
     assert adjusted_bankruptcy_rating(-1.0, 0.0, factor) == 1.0
     assert adjusted_bankruptcy_rating(1.0, 0.0, factor) == 0.0
-
-
-def test_gmx_closes_below_the_least_collateral_of_the_size() -> None:
-    """`LiquidationOrder.ts`: 10 coins behind 200000 dollars at 5000 survive 4200."""
-    left = remaining_collateral(10.0, 40.0, 5_000.0, 4_200.0)
-    assert left == 10_000.0
-    assert not below_least_collateral(left, 200_000.0, 0.01)
-    assert below_least_collateral(1_999.0, 200_000.0, 0.01)
-    assert not below_least_collateral(2_000.0, 200_000.0, 0.01)
-    assert below_least_collateral(0.0, 200_000.0, 0.0)
 
 
 @settings(deadline=None)

@@ -337,8 +337,18 @@ def test_a_future_scans_to_its_range_and_its_extremes_count_in_part() -> None:
     assert found == {"scan_risk": pytest.approx(3_000.0), "scenario": 11}
     harsher = ask("CME SPAN", "span_scan", **{**future, "extreme_cover": 0.35})
     assert harsher == {"scan_risk": pytest.approx(3_150.0), "scenario": 15}
-    with pytest.raises(NotCoveredError, match="one length"):
-        ask("CME SPAN", "span_scan", positions=[])
+    short = {"qty": 1, "array_pnl": [1.0] * 15}
+    for wrong, said in (([], "at least 1 item"), ([short], "at least 16 items")):
+        with pytest.raises(NotCoveredError, match=said):
+            ask("CME SPAN", "span_scan", positions=wrong)
+
+
+def test_printed_risk_arrays_are_combined_scenario_by_scenario() -> None:
+    gains, losses = [float(k) for k in range(16)], [-2.0 * k for k in range(16)]
+    book = [{"qty": 2, "array_pnl": gains}, {"qty": 3, "array_pnl": losses}]
+    assert ask("CME SPAN", "span_scan", positions=book) == {"scan_risk": 60.0, "scenario": 16}
+    hedged = [{"qty": 2, "array_pnl": gains}, {"qty": 1, "array_pnl": losses}]
+    assert ask("CME SPAN", "span_scan", positions=hedged) == {"scan_risk": 0.0, "scenario": 1}
 
 
 def test_dederis_future_loses_at_the_lower_end_of_its_range() -> None:

@@ -138,7 +138,7 @@ def test_a_published_zero_is_compared_on_the_scale_of_its_case(tmp_path: Path) -
         ({**TIER, "inputs": {**TIER["inputs"], "extra": 1.0}}, "extra: extra inputs"),
         ({**TIER, "inputs": {**TIER["inputs"], "notional": "1"}}, "notional: input should be"),
         ({**TIER, "inputs": {**TIER["inputs"], "notional": math.nan}}, "notional: input should"),
-        ({**TIER, "inputs": {"notional": 1.0, "tiers": []}}, "begin at 0 and ascend"),
+        ({**TIER, "inputs": {"notional": 1.0, "tiers": []}}, "must begin at 0"),
         ({**TIER, "expected": {**TIER["expected"], "fee": 0.0}}, "no model for fee"),
         ({**SCAN, "inputs": {**SCAN["inputs"], "buckets": 0}}, "no answer to these inputs"),
         ({**WINNERS, "area": "var_backtest"}, "no model of var_backtest"),

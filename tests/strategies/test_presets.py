@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from backtest.instruments import InstrumentTable
 from backtest.kernels.records import SERIES_NAMES
 from backtest.reference import replay_reference
-from backtest.replay import run_loop
+from backtest.replay import margin_path, run_loop
 from backtest.venue import VenueRules
 from strategies.portfolio import Portfolio, ask
 from strategies.registry import PRESETS, policy
@@ -88,6 +90,22 @@ def test_a_preset_replays_alike_in_the_loop_and_in_its_specification(name, mode)
     for column in SERIES_NAMES:
         np.testing.assert_array_equal(run.series[column], series[column], err_msg=column)
     assert run.series["required_initial_usd"].max() > 0.0
+
+
+def test_a_probe_has_paid_for_its_position_so_a_coin_settled_one_is_asked_like_any():
+    """Derive counts coins with the position; without the coins it was paid with, nothing moves."""
+    rates = []
+    for inverse in (False, True):
+        tape = make_tape(rows=20, assets=("BTC",), options=False, inverse=inverse, seed=1)
+        keep = np.flatnonzero(tape.instruments.inverse == int(inverse))[0]
+        rows = {k: v[[keep]] for k, v in tape.instruments.arrays()}
+        only = InstrumentTable(symbols=(tape.instruments.symbols[keep],), **rows)
+        layers = policy("preset:derive-pmrm2").layers(replace(tape, instruments=only))
+        path = margin_path(replace(tape, instruments=only), layers, VenueRules(), slice(0, 20))
+        rates.append(path.initial[5:, 0])
+    haircut_on_the_coins = 0.10 + 0.05
+    np.testing.assert_allclose(rates[0], 0.18 + 0.03 + 0.01, rtol=0.02)
+    np.testing.assert_allclose(rates[1], rates[0] + haircut_on_the_coins, rtol=0.02)
 
 
 @pytest.mark.parametrize("name", NAMES)

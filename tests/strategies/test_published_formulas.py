@@ -6,27 +6,13 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.special import ndtri
 
 from experiments.vector_adapters import MARGIN, answer
-from strategies.formulas.derive_options import OptionLeg, naked_shorts, volatility_stretch
-from strategies.formulas.derive_portfolio import PortfolioExpiry, discounts
-from strategies.formulas.health import CoinWeights, coin_health
-from strategies.formulas.options import bybit_short, deribit_short
-from strategies.formulas.sized import open_interest_rate
-from strategies.formulas.tail_factors import lognormal_factors
+from tests.strategies.derive_literal import PortfolioExpiry, discounts
+from tests.strategies.derive_options_literal import OptionLeg, naked_shorts, volatility_stretch
 
 FORWARD = 1500.8332793109938176
-STANDARD = {
-    "max_req": 0.15, "min_req": 0.1, "mm_call": 0.075, "mm_put": 0.075, "mm_put_mtm": 0.075,
-    "unpaired_im": 1.2, "unpaired_mm": 1.1, "mm_offset": 1.05, "perp_mm": 0.05, "perp_im": 0.065,
-    "conf_threshold": 0.4, "oc_factor": 0.4, "base_factor": 0.1, "base_im_scale": 1.0,
-    "depeg_threshold": 0.98, "depeg_factor": 1.2,
-}  # fmt: skip
 FIRST = {
     "scenarios": [[x, d] for x in (1.15, 1.1, 1.05, 1.0, 0.95, 0.9, 0.85) for d in "UND"],
     "basis_up": 1.05, "basis_dn": 0.95, "basis_add": 0.25, "basis_mult": 0.01,
@@ -60,55 +46,6 @@ SECOND = {
 
 def option(strike: float, call: bool, quantity: float, volatility: float) -> dict[str, Any]:
     return {"K": strike, "call": call, "qty": quantity, "vol": volatility}
-
-
-def standard(*options: dict[str, Any], stable: float = 1.0, **changes: Any) -> dict[str, Any]:
-    expiries = [{"sec": 500_400, "fwd": FORWARD, "conf": 1.0, "options": [*options]}]
-    market = {
-        "name": "ETH", "spot": 1500.0, "spot_conf": 1.0, "perp_conf": 1.0, "perp": 0.0,
-        "perp_price": 1505.0, "perp_unrealised": 0.0, "base": 0.0, "expiries": expiries,
-    }  # fmt: skip
-    inputs = {"cash": 0.0, "stable": stable, "markets": [market | changes], "params": STANDARD}
-    return answer(MARGIN, "Derive Standard manager", "static_isolated_with_max_loss", inputs)
-
-
-@pytest.mark.parametrize(
-    ("options", "initial", "maintenance"),
-    [
-        ([(1500, True, -1, 1.04788449408498624)], -304.371585189059952, -191.871585189059952),
-        ([(1500, True, 1, 1.04788449408498624)], 0.0, 0.0),
-        ([(1900, True, -1, 1.179993832279113216)], -156.008261835426660, -118.508261835426660),
-        ([(1300, False, -1, 1.08318941550987648)], -164.322794294374039, -126.822794294374039),
-        ([(1100, True, -1, 1.198874027186882), (1300, True, 1, 1.08318941550987648)],
-         -200.0, -200.0),
-        ([(1900, True, 1, 1.179993832279113216), (1700, True, -1, 1.116354471205355648)],
-         -173.104014466582446, -135.604014466582446),
-    ],
-)  # fmt: skip
-def test_derives_standard_manager_answers_its_own_cases(
-    options: list[tuple[float, bool, float, float]], initial: float, maintenance: float
-) -> None:
-    """`StandardManager/test-cases.json`, Test1 to Test6."""
-    found = standard(*(option(*each) for each in options))
-    assert found["IM"] == pytest.approx(initial, rel=1e-9)
-    assert found["MM"] == pytest.approx(maintenance, rel=1e-9)
-
-
-def test_the_standard_manager_charges_perpetuals_doubt_and_a_lost_peg() -> None:
-    """Test17 of the file, and the terms of initial margin by hand."""
-    perp = standard(perp=1.0, perp_unrealised=-20.0)
-    assert (perp["IM"], perp["MM"]) == pytest.approx((-117.825, -95.25))
-    short = option(1500.0, True, -1.0, 1.04788449408498624)
-    plain, doubted = standard(short), standard(short, spot_conf=0.3)
-    assert doubted["MM"] == plain["MM"]
-    assert plain["IM"] - doubted["IM"] == pytest.approx(0.7 * 0.4 * 1500.0)
-    depegged = standard(short, stable=0.88)
-    assert plain["IM"] - depegged["IM"] == pytest.approx(0.1 * 1.2 * 1500.0)
-    assert standard(short, stable=0.99) == plain
-    hedged, lost = standard(short, perp=-2.0), standard(short, perp=-2.0, stable=0.88)
-    assert hedged["IM"] - lost["IM"] == pytest.approx(0.1 * 1.2 * 1500.0 * 3.0)
-    assert hedged["MM"] == lost["MM"]
-    assert standard(base=2.0)["IM"] == pytest.approx(0.1 * 2.0 * 1500.0)
 
 
 def first(*options: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -291,59 +228,3 @@ def test_the_stretch_of_a_shock_follows_deribits_powers() -> None:
     assert volatility_stretch(7.5 * day, day, 0.3, 0.13) == pytest.approx(4.0**0.3)
     assert volatility_stretch(120 * day, day, 0.3, 0.13) == pytest.approx(0.25**0.13)
     assert volatility_stretch(60.0, day, 0.3, 0.13) == pytest.approx(30.0**0.3)
-
-
-@settings(deadline=None)
-@given(tail=st.floats(1e-6, 0.2), years=st.floats(1e-4, 1.0), volatility=st.floats(0.05, 2.0))
-def test_expected_shortfall_of_a_short_exceeds_that_of_a_long(
-    tail: float, years: float, volatility: float
-) -> None:
-    long, short = lognormal_factors(tail, years, 0.0, volatility)
-    assert 0.0 < long < 1.0
-    assert short > long
-
-
-@pytest.mark.parametrize("drift", [-0.5, 0.0, 0.8])
-def test_risk_factors_are_the_mean_loss_beyond_the_quantile(drift: float) -> None:
-    tail, years, volatility = 0.05, 0.1, 0.9
-    ranks = (np.arange(200_000) + 0.5) / 200_000 * tail
-    worst = ndtri(ranks)
-    level, spread = (drift - volatility**2 / 2) * years, volatility * math.sqrt(years)
-    long, short = lognormal_factors(tail, years, drift, volatility)
-    assert long == pytest.approx(1.0 - np.exp(level + spread * worst).mean(), rel=1e-3)
-    assert short == pytest.approx(np.exp(level - spread * worst).mean() - 1.0, rel=1e-3)
-
-
-@settings(deadline=None)
-@given(quantity=st.floats(-1e6, 1e6), deposits=st.floats(0.0, 1e9))
-def test_health_counts_debts_above_and_coins_below_their_value(
-    quantity: float, deposits: float
-) -> None:
-    weights = CoinWeights(2.0, 0.8, 1.2, deposits, 1e6, deposits, 1e6)
-    assert coin_health(quantity, weights) <= quantity * 2.0
-    if quantity != 0.0:
-        more = weights._replace(deposits=10.0 * deposits + 1e7, borrows=10.0 * deposits + 1e7)
-        assert coin_health(quantity, more) < coin_health(quantity, weights)
-
-
-@settings(deadline=None)
-@given(strike=st.floats(1e3, 1e6), mark=st.floats(0.0, 3.0), is_call=st.booleans())
-def test_initial_margin_of_an_option_covers_its_maintenance_and_its_value(
-    strike: float, mark: float, is_call: bool
-) -> None:
-    initial, maintenance = deribit_short(50_000.0, strike, mark, is_call)
-    assert initial >= maintenance > mark
-
-
-def test_an_option_dearer_than_its_underlying_asks_a_share_of_its_value() -> None:
-    assert bybit_short(100.0, 250.0, 0.03, 0.002) == pytest.approx(7.5 + 250.0 + 0.2)
-    assert bybit_short(100.0, 5.0, 0.03, 0.002) == pytest.approx(3.0 + 5.0 + 0.2)
-
-
-@given(st.floats(0.01, 1.0), st.floats(0.0, 1e8), st.floats(0.0, 1e8), st.floats(0.0, 1e9))
-def test_open_interest_takes_the_rate_from_its_base_to_one(
-    base: float, lower: float, width: float, interest: float
-) -> None:
-    rate = open_interest_rate(base, lower, lower + width, interest)
-    assert base <= rate <= 1.0
-    assert open_interest_rate(base, lower, lower + width, 2.0 * interest) >= rate

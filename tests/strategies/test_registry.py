@@ -105,7 +105,9 @@ def test_every_name_can_be_described_built_and_listed(name: str) -> None:
     assert 20 < len(describe(name)) < 120
     chosen = load_policy(name)
     assert isinstance(chosen, policy_class(name))
-    assert {"update.keeper.threshold", "maintenance_ratio"} <= {row.name for row in knobs(name)}
+    listed = {row.name for row in knobs(name)}
+    assert "update.keeper.threshold" in listed
+    assert listed & {"scale", "maintenance_ratio", "initial_ratio"}
 
 
 def test_knobs_are_told_with_bounds_and_units_along_their_path() -> None:
@@ -119,10 +121,18 @@ def test_knobs_are_told_with_bounds_and_units_along_their_path() -> None:
 
 
 def test_preset_yields_to_what_is_written_beside_it() -> None:
-    chosen = load_policy({"preset": "dydx-v4", "rate": "3%"})
-    assert chosen.model_dump()["rate"] == 0.03
-    assert chosen.model_dump()["maintenance_ratio"] == 0.6
+    chosen = load_policy({"preset": "cme-span", "short_minimum": "3%"})
+    assert chosen.model_dump()["short_minimum"] == 0.03
+    assert chosen.model_dump()["initial_ratio"] == 1.1
     assert load_policy("preset:dydx-v4") == policy("preset:dydx-v4")
+
+
+def test_only_what_equals_a_preset_is_called_by_its_name() -> None:
+    as_is, changed = policy("preset:dydx-v4"), policy("preset:dydx-v4", scale=2.0)
+    assert (as_is.preset, changed.preset) == ("dydx-v4", None)
+    assert load_policy(as_is.identity()) == as_is
+    assert load_policy(changed.identity()) == changed
+    assert policy("preset:dydx-v4", scale=1.0).preset == "dydx-v4"
 
 
 def test_policy_by_keyword_equals_policy_by_config() -> None:

@@ -69,14 +69,13 @@ def size_discount(weight: float, factor: float, size: float) -> float:
     size
         Contracts or coins.
     """
-    if factor == 0.0:
-        return weight
-    return min(weight, SIZE_DISCOUNT_CEILING / (1.0 + factor * math.sqrt(abs(size))))
+    discounted = SIZE_DISCOUNT_CEILING / (1.0 + factor * math.sqrt(abs(size)))
+    # A size that is not a number must not leave the weight of a small balance.
+    return weight if factor == 0.0 or discounted >= weight else discounted
 
 
 @formula
 def size_premium(ratio: float, factor: float, size: float) -> float:
     """Margin ratio of a large position: ``max(r, 0.8 r + factor sqrt(|q|))`` (Drift)."""
-    if factor == 0.0:
-        return ratio
-    return max(ratio, 0.8 * ratio + factor * math.sqrt(abs(size)))
+    raised = 0.8 * ratio + factor * math.sqrt(abs(size))
+    return ratio if factor == 0.0 or raised <= ratio else raised

@@ -2,7 +2,7 @@
 
 Quantities are signed, long positive. Prices and amounts are of one currency. Sources: Binance
 USD-M liquidation guide and leverage brackets; Hyperliquid margin documentation; dYdX v4
-`clob/keeper/liquidations.go`; GMX v2 `PositionUtils.sol`.
+`clob/keeper/liquidations.go`.
 """
 
 from __future__ import annotations
@@ -168,17 +168,3 @@ def bankruptcy_quote(
         ``q P - TNC |DMMR| / TMMR``; negative where closing costs cash.
     """
     return closed * price - equity * released / maintenance
-
-
-@formula
-def remaining_collateral(
-    collateral_tokens: float, size_tokens: float, entry: float, price: float
-) -> float:
-    """Collateral in coins and profit at a price, before fees and impact (GMX)."""
-    return equity_at(collateral_tokens * price, size_tokens, entry, price)
-
-
-@formula
-def below_least_collateral(remaining: float, size_usd: float, least_factor: float) -> bool:
-    """Whether a GMX position is to be closed: nothing left, or too little for its size."""
-    return remaining <= 0.0 or remaining < least_factor * size_usd

@@ -1,1 +1,0 @@
-"""Margin formulas that venues publish, in plain Python: what a policy must reproduce."""
