@@ -13,6 +13,7 @@ from backtest.instruments import FUTURE, OPTION
 from backtest.tape import DataSource, array_digest
 from backtest.units import duration_text, iso_utc
 from data_ingest.prices import describe_gaps, last_known
+from data_ingest.surfaces.fill import fill_volatility, with_unquoted
 from data_ingest.symbols import EXCHANGES
 
 if TYPE_CHECKING:
@@ -69,8 +70,10 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
     )
     vol_ts = snapshots["ts_ms"]
     _refuse_gaps(store, market, options, vol_ts)
-    table = store.rows(_SELECTED, [options.min_open_interest, options.strikes[0],
-                                   options.strikes[1], options.max_expiry or 2**62])  # fmt: skip
+    marked = store.rows(_SELECTED, [options.min_open_interest, options.strikes[0],
+                                    options.strikes[1], options.max_expiry or 2**62,
+                                    list(options.extra)])  # fmt: skip
+    table = with_unquoted(store, options, marked)
     if not table:
         raise DataError(
             f"no option of {', '.join(market.assets)} passes the filters of market.options; lower "
@@ -90,6 +93,14 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
     seen = kept >= 0
     iv = np.full((len(vol_ts), len(table)), np.nan)
     iv[np.searchsorted(vol_ts, rows["ts_ms"][seen]), kept[seen]] = rows["mark_iv"][seen]
+    total = len(set(rows["native_id"]))
+    note = (
+        f"Option marks come from {len(vol_ts):,} snapshots, at most "
+        f"{float(np.diff(vol_ts).max(initial=0)) / 3_600_000:.1f} h apart; between snapshots each "
+        f"implied volatility and forward ratio holds its last known value. {len(marked):,} of "
+        f"{total:,} options pass the filters{' or are named' if options.extra else ''}."
+    )
+    filled = fill_volatility(store, market, table, vol_ts, iv) if options.surface else None
     index = np.full((len(vol_ts), len(market.assets)), np.nan)
     ratio = np.full((len(vol_ts), len(expiries)), np.nan)
     for ts_ms, asset, expiry_ms, forward, price in store.rows(_FORWARDS):
@@ -136,21 +147,14 @@ def load_chain(store: DataStore, market: MarketSpec) -> OptionChain:
         array_digest([("vol_ts", vol_ts), ("iv", iv), ("forward_ratio", ratio)], *column),
         ", ".join(row[0] for row in origins),
     )
-    total = len(set(rows["native_id"]))
-    note = (
-        f"Option marks come from {len(vol_ts):,} snapshots, at most "
-        f"{float(np.diff(vol_ts).max(initial=0)) / 3_600_000:.1f} h apart; between snapshots each "
-        f"implied volatility and forward ratio holds its last known value. {len(table):,} of "
-        f"{total:,} options pass the filters."
-    )
     return OptionChain(
         instruments=instruments,
         vol_ts=vol_ts,
         vol_known_ts=known_ts,
-        iv=last_known(iv),
+        iv=last_known(filled.iv if filled else iv),
         forward_ratio=np.nan_to_num(last_known(ratio), nan=1.0),
         index=index,
-        notes=(note,),
+        notes=(note, filled.note) if filled else (note,),
         sources=(source,),
     )
 
@@ -187,6 +191,7 @@ FROM chain_window
 GROUP BY native_id
 HAVING bool_or(coalesce(open_interest, 0) >= ? AND strike BETWEEN ? * index_price AND
                ? * index_price AND expiry_ms - ts_ms <= ?)
+       OR list_contains(?, native_id)
 ORDER BY any_value(asset), any_value(expiry_ms), any_value(strike), native_id
 """
 

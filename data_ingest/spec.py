@@ -73,6 +73,12 @@ class OptionsSpec(_Frozen):
         How often a collector polls the chain.
     trades : bool
         Pull every option trade too; the tape does not need them.
+    surface : "svi", optional
+        Where an option has no quote of its own at a snapshot that quotes its expiry, take the
+        volatility from the snapshot's fitted surface; without it the last known one holds.
+    extra : sequence of str
+        Options to list whatever the filters say, by the exchange's name. One that was never
+        quoted needs ``surface`` and quotes of other strikes of its expiry.
     """
 
     exchange: str = "deribit"
@@ -82,6 +88,8 @@ class OptionsSpec(_Frozen):
     max_snapshot_gap: DurationMs = Field(default=14 * 3_600_000, gt=0)
     poll: DurationMs = Field(default=6 * 3_600_000, ge=60_000)
     trades: bool = False
+    surface: Literal["svi"] | None = None
+    extra: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _known(self) -> OptionsSpec:
@@ -91,6 +99,8 @@ class OptionsSpec(_Frozen):
             )
         if self.strikes[0] >= self.strikes[1]:
             raise ValueError("strikes needs its lowest before its highest, for example [0.5, 2]")
+        if len(set(self.extra)) != len(self.extra):
+            raise ValueError("extra names an option twice")
         return self
 
 

@@ -20,6 +20,7 @@ from backtest.settings import TIME
 from backtest.units import MS_PER_YEAR
 from strategies.choice import Choice, read_choice
 from strategies.knobs import Knob, knob
+from strategies.surface_signals import Implied
 
 if TYPE_CHECKING:
     from backtest.tape import MarketTape
@@ -65,9 +66,10 @@ class Rolling(Choice):
         return np.asarray(_rolling(tape.ts, tape.index, self.window, self.prior))
 
 
-VOLATILITY_ESTIMATORS: tuple[type[Any], ...] = (EWMA, Rolling)
+VOLATILITY_ESTIMATORS: tuple[type[Any], ...] = (EWMA, Rolling, Implied)
 VolatilityEstimator = Annotated[
-    EWMA | Rolling, BeforeValidator(read_choice("volatility estimator", VOLATILITY_ESTIMATORS))
+    EWMA | Rolling | Implied,
+    BeforeValidator(read_choice("volatility estimator", VOLATILITY_ESTIMATORS)),
 ]
 """The field type of a policy's ``estimator``."""
 

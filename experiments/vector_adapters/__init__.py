@@ -13,6 +13,7 @@ from experiments.vector_adapters import (
     prices,
     risk,
     span,
+    surfaces,
     weights,
 )
 from experiments.vector_adapters.base import MARGIN, RISK, NotCoveredError, answer
@@ -32,5 +33,6 @@ __all__ = [
     "prices",
     "risk",
     "span",
+    "surfaces",
     "weights",
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from remargin.commands.options import Config, Data, Json, Store
+from remargin.commands.surface import surface
 from remargin.terminal import (
     number,
     short,
@@ -20,6 +21,7 @@ from remargin.terminal import (
 )
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
+app.command()(surface)
 _FEEDS = ("feed", "market", "read", "new", "aside")
 
 

@@ -1,0 +1,124 @@
+"""``remargin data surface``: fit the volatility surfaces of a market and say how well they fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from remargin.commands.options import Config, Json, Store
+from remargin.terminal import number, status, write_json, write_line, write_remarks, write_table
+
+if TYPE_CHECKING:
+    from data_ingest.surfaces.stored import ExpirySummary
+    from data_ingest.surfaces.surface import Surface
+
+_VIOLATIONS_NAMED = 5
+
+
+def surface(
+    config: Config,
+    trades: Annotated[
+        str | None,
+        typer.Option(
+            help="Fit what the option trades of each window of this length show, as in `1h`, "
+            "instead of the stored chain snapshots.",
+            metavar="WINDOW",
+            show_default=False,
+        ),
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Fit SVI to every expiry of a config's option chain, or trades, and check for arbitrage."""
+    from backtest.errors import ConfigError
+    from backtest.units import parse_duration_ms
+    from data_ingest.store import DataStore
+    from data_ingest.surfaces.stored import market_surfaces, store_surfaces, summarise
+    from experiments.config import load_config
+    from experiments.workspace import store_path
+
+    study = load_config(config)
+    if study.market.options is None:
+        raise ConfigError(f"{config}: market.options is missing; a surface needs an option chain.")
+    try:
+        window_ms = None if trades is None else parse_duration_ms(trades)
+    except ValueError as error:
+        raise ConfigError(f"--trades: {error}.") from error
+    with (
+        DataStore(store_path(store, study.store)) as opened,
+        status("surface", hidden=json) as say,
+    ):
+        fitted = market_surfaces(
+            opened, study.market, window_ms, lambda each: say(f"{each.asset} {_utc(each.ts_ms)}")
+        )
+        exchange = study.market.options.exchange
+        store_surfaces(opened, exchange, "chain" if window_ms is None else "trades", fitted)
+    summary = summarise(fitted)
+    if json:
+        write_json(_record(fitted, summary))
+    else:
+        _show(fitted, summary)
+
+
+def _utc(ts_ms: int) -> str:
+    from backtest.units import iso_utc
+
+    return iso_utc(ts_ms)
+
+
+def _record(fitted: list[Surface], summary: list[ExpirySummary]) -> dict[str, Any]:
+    from remargin.terminal import plain
+
+    slices = [held for each in fitted for held in each.slices]
+    return {
+        "expiries": summary,
+        "slices": [
+            plain(held) | {"jump_wings": held.svi.jump_wings(held.years)} for held in slices
+        ],
+        "violations": [found for each in fitted for found in each.violations],
+    }
+
+
+def _show(fitted: list[Surface], summary: list[ExpirySummary]) -> None:
+    write_table(
+        ("expiry", "fits", "points", "ATM vol", "rmse", "rmse 99%", "largest error",
+         "butterfly", "calendar"),
+        (
+            (
+                f"{row.asset} {_utc(row.expiry_ms)[:10]}",
+                number(row.fits) + (f" of {row.fits + row.unfitted:,}" if row.unfitted else ""),
+                f"{row.points:g}",
+                *(
+                    "" if not row.fits else f"{100 * value:.{digits}f}"
+                    for value, digits in (
+                        (row.atm_volatility, 1), (row.rmse, 2), (row.rmse_99, 2),
+                        (row.max_error, 1),
+                    )
+                ),
+                number(row.butterflies),
+                number(row.calendars),
+            )
+            for row in summary
+        ),
+        right="lrrrrrrrr",
+    )  # fmt: skip
+    write_line()
+    slices = sum(len(each.slices) for each in fitted)
+    found = [violation for each in fitted for violation in each.violations]
+    quoted = sorted((v for v in found if v.quoted), key=lambda v: (v.kind, -v.size))
+    write_remarks(
+        [
+            f"Volatility and its errors are in points (0.01 a year), errors weighted by vega. "
+            f"{number(slices)} slices of {number(len(fitted))} surfaces; arbitrage is counted "
+            f"between quoted strikes, {number(len(found) - len(quoted))} stretches beyond them "
+            f"are extrapolation.",
+        ]
+    )
+    for kind in ("butterfly", "calendar"):
+        for each in [v for v in quoted if v.kind == kind][:_VIOLATIONS_NAMED]:
+            size = f"{100 * each.size:.2f} points" if kind == "calendar" else f"{each.size:.3g}"
+            write_line(
+                f"  {kind:<10}{each.asset} {_utc(each.expiry_ms)[:10]} at {_utc(each.ts_ms)} UTC: "
+                f"{size} at log-moneyness {each.log_moneyness:.3f}"
+            )
