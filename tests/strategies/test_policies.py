@@ -46,13 +46,13 @@ def test_parameters_are_the_same_when_the_future_is_hidden(spec: str, rows: int)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_parameters_are_finite_and_positive_from_the_first_row(spec: str) -> None:
+def test_parameters_are_finite_and_something_is_asked_from_the_first_row(spec: str) -> None:
     base, *others = load_policy(spec).layers(TAPE)
     for layer in (base, *others):
         assert len(layer.parameters) == len(TAPE)
         assert np.all(np.isfinite(layer.parameters))
-        assert np.all(layer.parameters >= 0.0)  # an add-on's charge may be none
-    assert np.all(base.parameters > 0.0)
+        assert np.all(layer.parameters >= 0.0)  # a charge may be none
+    assert np.all(base.parameters.max(axis=1) > 0.0)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
