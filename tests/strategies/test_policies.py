@@ -51,8 +51,9 @@ def test_parameters_are_finite_and_something_is_asked_from_the_first_row(spec: s
     for layer in (base, *others):
         assert len(layer.parameters) == len(TAPE)
         assert np.all(np.isfinite(layer.parameters))
-        assert np.all(layer.parameters >= 0.0)  # a charge may be none
+    # Beside its rates a base may post a charge of nothing, or funding that is received.
     assert np.all(base.parameters.max(axis=1) > 0.0)
+    assert all(np.all(layer.parameters >= 0.0) for layer in others)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
