@@ -178,7 +178,7 @@ def test_missing_values_have_defined_bytes(tmp_path: Path) -> None:
         perpetual = ("deribit", "BTC-PERPETUAL", "BTC/USD:BTC", "BTC", "perp", "inverse", 10.0)
         option = ("deribit", "O", "O", "BTC", "option", "inverse", 1.0, 5.0, True, 9, 8)
         key = LedgerKey("deribit", "BTC", "instruments")
-        write(store, INSTRUMENTS, [(*perpetual, None, None, None, None), option], key)
+        write(store, INSTRUMENTS, [(*perpetual, *[None] * 7), (*option, None, None, None)], key)
         columns = store.columns(
             "SELECT strike, is_call, expiry_ms FROM instruments ORDER BY native_id"
         )
