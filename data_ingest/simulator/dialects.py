@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_ingest.simulator.binance import BinanceApi, BinanceError
+from data_ingest.simulator.bybit import BybitApi
+from data_ingest.simulator.bybit_rules import BybitError
 from data_ingest.simulator.crowd import Crowd
 from data_ingest.simulator.deribit import DeribitApi, DeribitError
 from data_ingest.simulator.deribit_options import OptionDesk
@@ -23,6 +25,7 @@ PREFIXES = {
     "/api/v2/public/": "deribit",
     "/fapi/v1/": "binance",
     "/api/v5/": "okx",
+    "/v5/market/": "bybit",
 }
 
 
@@ -67,6 +70,7 @@ class Exchanges:
         self.deribit = DeribitApi(market, desks)
         self.binance = BinanceApi(market)
         self.okx = OkxApi(market, crowd, desks)
+        self.bybit = BybitApi(market, crowd, desks)
         self.hyperliquid = HyperliquidApi(market)
 
     @staticmethod
@@ -117,6 +121,15 @@ class Exchanges:
             return Answer(refusal.status, body)
         return Answer(200, {"code": "0", "msg": "", "data": data})
 
+    def _bybit(self, request: Request) -> Answer:
+        path = request.path.removeprefix("/v5/market/")
+        now_ms = request.stated_ms if path == "time" else request.now_ms
+        try:
+            result = self.bybit.call(path, request.params, now_ms)
+        except BybitError as refusal:
+            return Answer(refusal.status, _bybit_envelope(request, refusal.code, refusal.message))
+        return Answer(200, _bybit_envelope(request, 0, "OK", result))
+
     def _hyperliquid(self, request: Request) -> Answer:
         if request.body is ValueError:
             return Answer(400, "Failed to parse the request body as JSON")
@@ -135,6 +148,12 @@ def throttled(request: Request, wait_s: float) -> Answer:
             return Answer(429, {**_deribit_envelope(request), "error": error})
         case "okx":
             return Answer(429, {"code": "50011", "msg": "Too Many Requests", "data": []})
+        case "bybit":
+            headers = {
+                "X-Bapi-Limit-Status": "0",
+                "X-Bapi-Limit-Reset-Timestamp": str(request.stated_ms + math.ceil(1_000 * wait_s)),
+            }
+            return Answer(200, _bybit_envelope(request, 10006, "Too many visits!"), headers)
         case "hyperliquid":
             return Answer(429, None)
         case _:
@@ -152,9 +171,22 @@ def _deribit_envelope(request: Request) -> dict[str, Any]:
     }
 
 
+def _bybit_envelope(
+    request: Request, code: int, message: str, result: Any = None
+) -> dict[str, Any]:
+    return {
+        "retCode": code,
+        "retMsg": message,
+        "result": {} if result is None else result,
+        "retExtInfo": {},
+        "time": request.stated_ms,
+    }
+
+
 _ANSWERS = {
     "deribit": Exchanges._deribit,
     "binance": Exchanges._binance,
     "okx": Exchanges._okx,
+    "bybit": Exchanges._bybit,
     "hyperliquid": Exchanges._hyperliquid,
 }
