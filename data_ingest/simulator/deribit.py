@@ -1,7 +1,7 @@
 """Deribit's public REST methods (`/api/v2/public`), answered from the simulated market.
 
 Shapes, limits and error codes are the exchange's own; what differs is said in
-`docs/simulator.md`. Nothing that happened after the simulator's clock is ever served.
+`docs/exchange-simulator.md`. Nothing that happened after the simulator's clock is ever served.
 """
 
 from __future__ import annotations
@@ -59,12 +59,16 @@ class DeribitApi:
     ----------
     market
         What the exchange trades.
+    desks
+        The option market of each asset, where another exchange lists the same options.
     """
 
-    def __init__(self, market: SimulatedMarket) -> None:
+    def __init__(self, market: SimulatedMarket, desks: dict[str, OptionDesk] | None = None) -> None:
         self._market = market
         self._perpetuals = {name: PerpetualDesk(market, name) for name in market.assets}
-        self._options = {name: OptionDesk(OptionListing(market, name)) for name in market.assets}
+        self._options = desks or {
+            name: OptionDesk(OptionListing(market, name)) for name in market.assets
+        }
         self.methods: dict[str, Callable[[Params, int], Any]] = {
             "get_time": lambda _params, now_ms: now_ms,
             "get_currencies": self._currencies,

@@ -1,38 +1,47 @@
-"""A loopback HTTP server that speaks the public REST of Deribit, Binance USD-M and Hyperliquid.
+"""A loopback HTTP server that speaks the public REST of five exchanges.
 
 The real `ccxt` clients pull from it with their own rate limiter and parser. The simulator has
 a clock: nothing after it is served, and a collector of "current only" data moves it with
-``POST /simulator/clock {"now_ms": ...}``, which is the one thing no exchange has.
+``POST /simulator/clock {"now_ms": ...}``. ``POST /simulator/faults`` says what must go wrong.
+These two are the only things no exchange has.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from backtest.errors import ConfigError
 from backtest.units import iso_utc
-from data_ingest.simulator.binance import BinanceApi, BinanceError
-from data_ingest.simulator.deribit import DeribitApi, DeribitError
-from data_ingest.simulator.faults import FaultSchedule
-from data_ingest.simulator.hyperliquid import HyperliquidApi, HyperliquidError
+from data_ingest.simulator import pages
+from data_ingest.simulator.dialects import HYPERLIQUID_PATH, Answer, Exchanges, Request, throttled
+from data_ingest.simulator.faults import (
+    PAGE_FAULTS,
+    STATUS_FAULTS,
+    Fault,
+    FaultDesk,
+    FaultPlan,
+    FaultSchedule,
+    FiredFault,
+)
 from data_ingest.simulator.market import SimulatedMarket
+from data_ingest.simulator.throttle import RATE_LIMITS, TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from data_ingest.simulator.faults import FaultKind, FaultPlan
     from data_ingest.simulator.parameters import MarketParameters
 
-DERIBIT_PATH = "/api/v2/public/"
-BINANCE_PATH = "/fapi/v1/"
-HYPERLIQUID_PATH = "/info"
 CLOCK_PATH = "/simulator/clock"
+FAULTS_PATH = "/simulator/faults"
+_THROTTLES = ("429", "418")
+NAMES = "Deribit, Binance USD-M and COIN-M, OKX, Bybit and Hyperliquid"
 
 
 class ExchangeSimulator:
@@ -46,6 +55,8 @@ class ExchangeSimulator:
         Where to listen; port 0 takes a free one.
     faults
         Requests that fail on purpose; none by default.
+    rate_limits
+        Refuse whoever asks faster than each exchange allows.
 
     Examples
     --------
@@ -58,15 +69,19 @@ class ExchangeSimulator:
         parameters: MarketParameters | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        faults: FaultPlan | None = None,
+        faults: FaultPlan | FaultSchedule | None = None,
+        rate_limits: bool = False,
     ) -> None:
         self.market = SimulatedMarket(parameters)
-        self.deribit = DeribitApi(self.market)
-        self.binance = BinanceApi(self.market)
-        self.hyperliquid = HyperliquidApi(self.market)
+        self.exchanges = Exchanges(self.market)
+        self.hyperliquid = self.exchanges.hyperliquid
         self.requests = 0
         self._host, self._port = host, port
-        self._faults = FaultSchedule(faults) if faults else None
+        self._faults = FaultDesk(_schedule(faults))
+        self._pages: dict[str, Answer] = {}
+        limits = RATE_LIMITS if rate_limits else {}
+        self._buckets = {name: TokenBucket(limit) for name, limit in limits.items()}
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._now_ms = self.market.parameters.end
         self._server: _Server | None = None
@@ -101,6 +116,21 @@ class ExchangeSimulator:
         with self._lock:
             self._now_ms = now_ms
 
+    @property
+    def faults(self) -> FaultSchedule:
+        """What goes wrong; set it at any time, and counting begins anew."""
+        return self._faults.schedule
+
+    @faults.setter
+    def faults(self, faults: FaultPlan | FaultSchedule | None) -> None:
+        with self._lock:
+            self._faults = FaultDesk(_schedule(faults))
+
+    @property
+    def fired(self) -> tuple[FiredFault, ...]:
+        """What went wrong since the schedule was set, oldest first."""
+        return tuple(self._faults.fired)
+
     def start(self) -> ExchangeSimulator:
         """Listen and answer in a background thread.
 
@@ -121,6 +151,7 @@ class ExchangeSimulator:
         """Stop answering and free the port; harmless when not running."""
         if self._server is None:
             return
+        self._stopped.set()
         if self._thread is not None:
             self._server.shutdown()
             self._thread.join()
@@ -142,61 +173,59 @@ class ExchangeSimulator:
         """Stop the server."""
         self.stop()
 
-    def answer(self, path: str, params: dict[str, str]) -> tuple[int, Any]:
-        """Return HTTP status and JSON of one exchange request at the current clock."""
+    def answer(
+        self, path: str, params: dict[str, str], body: bytes | None, headers: dict[str, str]
+    ) -> tuple[Answer, Fault | None]:
+        """Answer one exchange request at the current clock, and say how it must fail, if it must.
+
+        A fault of the page is in the answer already; all others are left to the caller.
+        """
         with self._lock:
+            found = self.exchanges.find(path, body)
+            if found is None:
+                return Answer(404, {"error": f"no exchange serves {path}"}), None
             self.requests += 1
-            now_ms = self._now_ms
-            if path.startswith(DERIBIT_PATH):
-                return self._answer_deribit(path.removeprefix(DERIBIT_PATH), params, now_ms)
-            if path.startswith(BINANCE_PATH):
-                return self._answer_binance(path.removeprefix(BINANCE_PATH), params, now_ms)
-        return 404, {"error": f"no exchange serves {path}"}
+            exchange, path, question = found
+            fault = self._faults.next(path, self._now_ms)
+            skew_ms = fault.skew_ms if fault and fault.kind == "clock_skew" else 0
+            stated_ms = self._now_ms + skew_ms
+            request = Request(exchange, path, params, self._now_ms, stated_ms, question, headers)
+            wait_s = self._buckets[exchange].take(path) if exchange in self._buckets else 0.0
+            if wait_s:
+                return throttled(request, wait_s), None
+            answer = self.exchanges.answer(request)
+            if answer.status == 200:
+                answer, before = self._spoiled(request, answer, fault), answer
+                self._pages[path] = before
+            return answer, fault
 
-    def answer_posted(self, body: bytes) -> tuple[int, Any]:
-        """Return HTTP status and JSON of one question that is posted rather than asked by path."""
-        with self._lock:
-            self.requests += 1
-            try:
-                return 200, self.hyperliquid.call(json.loads(body), self._now_ms)
-            except ValueError:
-                return 400, "Failed to parse the request body as JSON"
-            except HyperliquidError as refusal:
-                return 422, str(refusal)
+    def _spoiled(self, request: Request, answer: Answer, fault: Fault | None) -> Answer:
+        """Return an answer as a fault of its page leaves it."""
+        kind = fault.kind if fault else ""
+        if kind not in PAGE_FAULTS:
+            return answer
+        last = self._pages.get(request.path, answer)
+        match kind:
+            case "reversed_page":
+                body = pages.reversed_page(answer.body)
+            case "duplicated_rows":
+                body = pages.duplicated_rows(answer.body)
+            case "missing_rows":
+                body = pages.missing_rows(answer.body)
+            case "stuck_cursor":
+                stuck = pages.stuck_cursor(answer.body, request.params)
+                # Without a cursor, time is the cursor: the last page comes again.
+                body = last.body if stuck is None else stuck
+            case _:
+                body = last.body
+        return Answer(answer.status, body, answer.headers)
 
-    def next_fault(self) -> FaultKind | None:
-        """Return how the next exchange request must fail, if it must."""
-        with self._lock:
-            return self._faults.next() if self._faults else None
-
-    @property
-    def retry_after_s(self) -> int:
-        """Seconds that a throttled client is told to wait."""
-        return self._faults.plan.retry_after_s if self._faults else 1
-
-    def _answer_deribit(
-        self, method: str, params: dict[str, str], now_ms: int
-    ) -> tuple[int, dict[str, Any]]:
-        envelope: dict[str, Any] = {
-            "jsonrpc": "2.0",
-            "usIn": now_ms * 1_000,
-            "usOut": now_ms * 1_000,
-            "usDiff": 0,
-            "testnet": False,
-        }
-        try:
-            return 200, {**envelope, "result": self.deribit.call(method, params, now_ms)}
-        except DeribitError as refusal:
-            error = {"code": refusal.code, "message": refusal.message, "data": refusal.data}
-            return 400, {**envelope, "error": error}
-
-    def _answer_binance(self, path: str, params: dict[str, str], now_ms: int) -> tuple[int, Any]:
-        try:
-            return 200, self.binance.call(path, params, now_ms)
-        except BinanceError as refusal:
-            return 400, {"code": refusal.code, "msg": refusal.message}
+    def hold(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the simulator."""
+        self._stopped.wait(seconds)
 
     def _listen(self) -> None:
+        self._stopped.clear()
         try:
             self._server = _Server((self._host, self._port), _Handler)
         except (OSError, OverflowError) as error:
@@ -212,8 +241,10 @@ class ExchangeSimulator:
         assert self._server is not None
         if announce:
             span = self.market.parameters
-            announce(f"serving Deribit, Binance USD-M and Hyperliquid on {self.url}")
+            announce(f"serving {NAMES} on {self.url}")
             announce(f"span {iso_utc(span.start)} to {iso_utc(span.end)} UTC, seed {span.seed}")
+            if self.faults.faults:
+                announce(f"{len(self.faults.faults)} kinds of requests fail on purpose")
             for crisis in self.market.crises:
                 announce(f"crisis {crisis}")
         try:
@@ -229,6 +260,8 @@ def serve_forever(
     host: str = "127.0.0.1",
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
+    faults: FaultSchedule | None = None,
+    rate_limits: bool = False,
 ) -> None:
     """Serve all exchanges until interrupted, for the command line.
 
@@ -240,13 +273,17 @@ def serve_forever(
         Where to listen.
     announce
         Called with each line that tells the user what is served, once it is.
+    faults
+        Requests that fail on purpose.
+    rate_limits
+        Refuse whoever asks faster than each exchange allows.
 
     Raises
     ------
     ConfigError
         If the port is taken or not allowed.
     """
-    ExchangeSimulator(parameters, host, port).run(announce)
+    ExchangeSimulator(parameters, host, port, faults, rate_limits).run(announce)
 
 
 class _Server(ThreadingHTTPServer):
@@ -261,53 +298,98 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer an exchange path or tell the clock."""
-        url = urlsplit(self.path)
+        """Answer an exchange path, tell the clock, or tell what goes wrong."""
+        path = urlsplit(self.path).path
         simulator = self.server.simulator
-        if url.path == CLOCK_PATH:
-            self._send(200, _encode({"now_ms": simulator.now_ms}))
-            return
-        self._respond(*simulator.answer(url.path, dict(parse_qsl(url.query))))
+        if path == CLOCK_PATH:
+            self._send(Answer(200, {"now_ms": simulator.now_ms}))
+        elif path == FAULTS_PATH:
+            self._send(Answer(200, _told(simulator)))
+        else:
+            self._respond(None)
 
     def do_POST(self) -> None:
-        """Answer what an exchange is asked in a body, or move the clock."""
+        """Answer what an exchange is asked in a body, move the clock, or set what goes wrong."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if urlsplit(self.path).path == HYPERLIQUID_PATH:
-            self._respond(*self.server.simulator.answer_posted(body))
-            return
-        if urlsplit(self.path).path != CLOCK_PATH:
-            only = f"only {HYPERLIQUID_PATH} and {CLOCK_PATH} can be posted to"
-            self._send(404, _encode({"error": only}))
-            return
-        try:
-            self.server.simulator.set_clock(int(json.loads(body)["now_ms"]))
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
-            self._send(400, _encode({"error": str(error) or "give now_ms"}))
-            return
-        self._send(200, _encode({"now_ms": self.server.simulator.now_ms}))
-
-    def _respond(self, status: int, answer: Any) -> None:
-        fault = self.server.simulator.next_fault()
-        self._fail(fault, _encode(answer)) if fault else self._send(status, _encode(answer))
-
-    def _fail(self, fault: FaultKind, body: bytes) -> None:
-        if fault.isdigit():
-            self._send(int(fault), b"fault injected", retry=fault in ("429", "418"))
-        elif fault == "reset":
-            self.close_connection = True
-        elif fault == "truncated":
-            self._send(200, body, cut=len(body) // 2)
-            self.close_connection = True
+        path = urlsplit(self.path).path
+        if path == HYPERLIQUID_PATH:
+            self._respond(body)
+        elif path == CLOCK_PATH:
+            self._control(body, self._set_clock)
+        elif path == FAULTS_PATH:
+            self._control(body, self._set_faults)
         else:
-            broken = {"empty": b"", "html": b"<html>busy</html>", "malformed": body[:-1]}
-            self._send(200, broken[fault])
+            only = f"only {HYPERLIQUID_PATH}, {CLOCK_PATH} and {FAULTS_PATH} can be posted to"
+            self._send(Answer(404, {"error": only}))
 
-    def _send(self, status: int, body: bytes, retry: bool = False, cut: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if retry:
-            self.send_header("Retry-After", str(self.server.simulator.retry_after_s))
+    def _control(self, body: bytes, change: Callable[[Any], Any]) -> None:
+        try:
+            self._send(Answer(200, change(json.loads(body))))
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            self._send(Answer(400, {"error": str(error) or "give now_ms"}))
+
+    def _set_clock(self, given: Any) -> dict[str, int]:
+        self.server.simulator.set_clock(int(given["now_ms"]))
+        return {"now_ms": self.server.simulator.now_ms}
+
+    def _set_faults(self, given: Any) -> dict[str, Any]:
+        self.server.simulator.faults = FaultSchedule.parse(given, "faults")
+        return _told(self.server.simulator)
+
+    def _respond(self, body: bytes | None) -> None:
+        url = urlsplit(self.path)
+        answer, fault = self.server.simulator.answer(
+            url.path, dict(parse_qsl(url.query)), body, dict(self.headers.items())
+        )
+        if fault is None or fault.kind in PAGE_FAULTS:
+            self._send(answer)
+        else:
+            self._fail(fault, answer)
+
+    def _fail(self, fault: Fault, answer: Answer) -> None:
+        body = _encode(answer.body)
+        match fault.kind:
+            case kind if kind in STATUS_FAULTS:
+                asked = {"Retry-After": str(fault.retry_after_s)} if kind in _THROTTLES else {}
+                self._write(int(kind), b"fault injected", asked)
+            case "clock_skew":
+                self._send(answer, fault.skew_ms)
+            case "timeout":
+                self.server.simulator.hold(fault.hang_s)
+                self.close_connection = True
+            case "reset":
+                self.close_connection = True
+            case "truncated":
+                self._write(200, body, cut=len(body) // 2)
+                self.close_connection = True
+            case "empty":
+                self._write(200, b"")
+            case "html":
+                self._write(200, b"<html>busy</html>", {"Content-Type": "text/html"})
+            case _:
+                self._write(200, body[:-1])
+
+    def _send(self, answer: Answer, skew_ms: int = 0) -> None:
+        now_s = (self.server.simulator.now_ms + skew_ms) / 1_000
+        headers = {"Date": formatdate(now_s, usegmt=True), **answer.headers}
+        self._write(answer.status, _encode(answer.body), headers)
+
+    def _write(
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        cut: int | None = None,
+    ) -> None:
+        named = {
+            "Date": formatdate(self.server.simulator.now_ms / 1_000, usegmt=True),
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }
+        self.send_response_only(status)
+        for name, value in named.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[:cut])
 
@@ -317,3 +399,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _encode(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _told(simulator: ExchangeSimulator) -> dict[str, Any]:
+    return {
+        **simulator.faults.model_dump(mode="json"),
+        "fired": [fault.model_dump() for fault in simulator.fired],
+    }
+
+
+def _schedule(faults: FaultPlan | FaultSchedule | None) -> FaultSchedule:
+    if isinstance(faults, FaultPlan):
+        return faults.schedule
+    return faults or FaultSchedule()

@@ -7,7 +7,7 @@ from data_ingest.simulator.deribit import DeribitApi
 from data_ingest.simulator.market import SimulatedMarket
 from data_ingest.simulator.parameters import MarketParameters, parameter_table
 
-PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
+PAGE = Path(__file__).parents[2] / "docs" / "exchange-simulator.md"
 
 
 def test_the_page_lists_every_parameter_as_the_code_has_it() -> None:
