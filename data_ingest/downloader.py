@@ -249,7 +249,9 @@ class _Pull:
         page_ms = min(longest_ms, self.feed.page_limit * self.step_ms)
         idle, left = -1, self._missing()
         while left and idle < IDLE_PASSES:
-            for start, end in pieces(left, longest_ms, page_ms):
+            # Last, each hole is asked for alone: rows that are there cannot then fill the page.
+            shared_ms = page_ms if idle < 1 else 0
+            for start, end in pieces(left, longest_ms, shared_ms):
                 self._walk(replace(self.ask, start_ms=start, end_ms=end))
             still = self._missing()
             idle = idle + 1 if still == left else 0
@@ -291,7 +293,7 @@ class _Pull:
             if page.doubt:
                 continue
             # An empty list is also what a sick server sends; of events, it is asked for twice.
-            if page.rows or confirmed:
+            if rows or confirmed:
                 return page
             confirmed = True
         if not page.cut_elsewhere:

@@ -87,7 +87,8 @@ def read_page(
     keys = frozenset(row[:width] for row in rows)
     timed = feed.paging in (Paging.WINDOW, Paging.FORWARD, Paging.BACKWARD)
     step_ms = feed.step(ask.timeframe_ms)
-    slack_ms = max(step_ms, SLACK_MS)
+    # Events are stamped exactly; a row beside the window is from another page.
+    slack_ms = max(step_ms, SLACK_MS) if step_ms else 0
     whole = (ask.start_ms, ask.end_ms)
 
     def doubtful(doubt: str, cut_elsewhere: bool = False) -> Page:
@@ -117,7 +118,8 @@ def read_page(
         near_start = bool(step_ms) and oldest - step_ms < ask.start_ms
         if not more if more is not None else not fresh or near_start:
             return Page(inside, keys, whole, None)
-        return Page(inside, keys, (oldest + 1, ask.end_ms), replace(ask, end_ms=oldest + 1))
+        proven = (_settled(oldest, step_ms), ask.end_ms)
+        return Page(inside, keys, proven, replace(ask, end_ms=oldest + 1))
     return _marked_page(feed, ask, inside, keys, times, token, seen)
 
 
@@ -143,18 +145,28 @@ def _marked_page(
         over = token is None
         going_on = replace(ask, token=token)
     else:
-        if not first and times and not keys & seen:
-            return Page(inside, keys, None, None, "the list moved between two pages")
+        # A later page begins with the last row of the page before; alone, it is the list's end.
+        if not first and len(seen) > 1:
+            if not keys & seen:
+                return Page(inside, keys, None, None, "the list moved between two pages")
+            if len(times) > 1 and keys <= seen:
+                return Page(inside, keys, None, None, "the page before came again")
         over = not times or (not first and keys <= seen)
-        going_on = replace(ask, offset=ask.offset + len(times) - 1)
-        if first and len(times) == 1 and not over:
-            going_on = replace(ask, offset=1)
+        going_on = replace(ask, offset=max(1, ask.offset + len(times) - 1))
+    if not over and not times:
+        return Page(inside, keys, None, going_on)
     oldest = min(times, default=ask.start_ms)
     if over or oldest < ask.start_ms:
         return Page(inside, keys, whole, None)
     end_ms = min(ask.end_ms, oldest + 1)
-    proven = (end_ms, ask.end_ms) if end_ms < ask.end_ms else None
+    settled = _settled(oldest, feed.step(ask.timeframe_ms))
+    proven = (settled, ask.end_ms) if settled < ask.end_ms else None
     return Page(inside, keys, proven, replace(going_on, end_ms=end_ms))
+
+
+def _settled(oldest_ms: int, step_ms: int) -> int:
+    """Where a page's proof begins: a grid has one row an instant, events may share one."""
+    return oldest_ms if step_ms else oldest_ms + 1
 
 
 def _in_order(times: Sequence[int], order: str) -> bool:
