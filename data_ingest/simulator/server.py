@@ -80,7 +80,9 @@ class ExchangeSimulator:
         self._faults = FaultDesk(_schedule(faults))
         self._pages: dict[str, Answer] = {}
         limits = RATE_LIMITS if rate_limits else {}
-        self._buckets = {name: TokenBucket(limit) for name, limit in limits.items()}
+        self._buckets = {
+            name: [TokenBucket(limit) for limit in rules] for name, rules in limits.items()
+        }
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._now_ms = self.market.parameters.end
@@ -190,7 +192,7 @@ class ExchangeSimulator:
             skew_ms = fault.skew_ms if fault and fault.kind == "clock_skew" else 0
             stated_ms = self._now_ms + skew_ms
             request = Request(exchange, path, params, self._now_ms, stated_ms, question, headers)
-            wait_s = self._buckets[exchange].take(path) if exchange in self._buckets else 0.0
+            wait_s = max((one.take(path) for one in self._buckets.get(exchange, ())), default=0.0)
             if wait_s:
                 return throttled(request, wait_s), None
             answer = self.exchanges.answer(request)
