@@ -15,7 +15,8 @@ from data_ingest.simulator.bybit_rules import BybitError
 from data_ingest.simulator.crowd import Crowd
 from data_ingest.simulator.deribit import DeribitApi, DeribitError
 from data_ingest.simulator.deribit_options import OptionDesk
-from data_ingest.simulator.hyperliquid import HyperliquidApi, HyperliquidError
+from data_ingest.simulator.hyperliquid import HyperliquidApi
+from data_ingest.simulator.hyperliquid_market import HyperliquidError
 from data_ingest.simulator.okx import OkxApi, OkxError
 from data_ingest.simulator.options import OptionListing
 
@@ -81,7 +82,7 @@ class Exchanges:
         )
         self.okx = OkxApi(market, crowd, desks)
         self.bybit = BybitApi(market, crowd, desks)
-        self.hyperliquid = HyperliquidApi(market)
+        self.hyperliquid = HyperliquidApi(market, crowd)
 
     @staticmethod
     def find(path: str, body: bytes | None = None) -> tuple[str, str, Any] | None:
