@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from backtest.units import MS_PER_DAY
 from data_ingest.simulator.binance import BinanceApi
 from data_ingest.simulator.binance_rules import BinanceError
 from data_ingest.simulator.binance_statistics import BinanceStatistics, leverage_brackets
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 HYPERLIQUID_PATH = "/info"
 PREFIXES = {
     "/api/v2/public/": "deribit",
+    "/archive/api/v2/public/": "deribit",
     "/fapi/v1/": "binance",
     "/futures/data/": "binance",
     "/sapi/v1/": "binance",
@@ -69,12 +71,16 @@ class Exchanges:
     ----------
     market
         What they trade.
+    deribit_keeps_a_day
+        Let Deribit's trading host serve trades of the last day only, as the real one does.
     """
 
-    def __init__(self, market: SimulatedMarket) -> None:
+    def __init__(self, market: SimulatedMarket, deribit_keeps_a_day: bool = False) -> None:
         crowd = Crowd(market)
         desks = {name: OptionDesk(OptionListing(market, name)) for name in market.assets}
-        self.deribit = DeribitApi(market, desks)
+        kept_ms = MS_PER_DAY if deribit_keeps_a_day else None
+        self.deribit = DeribitApi(market, crowd, desks, kept_ms)
+        self.deribit_archive = DeribitApi(market, crowd, desks, archive=True)
         self.binance = BinanceApi(market, crowd)
         self.binance_coinm = BinanceApi(market, crowd, inverse=True)
         self.binance_statistics = BinanceStatistics(
@@ -104,9 +110,10 @@ class Exchanges:
         return _ANSWERS[request.exchange](self, request)
 
     def _deribit(self, request: Request) -> Answer:
-        method = _split(request.path)[1]
+        root, method = _split(request.path)
+        host = self.deribit_archive if root.startswith("/archive") else self.deribit
         try:
-            result = self.deribit.call(method, request.params, request.now_ms)
+            result = host.call(method, request.params, request.now_ms)
         except DeribitError as refusal:
             error = {"code": refusal.code, "message": refusal.message, "data": refusal.data}
             return Answer(400, {**_deribit_envelope(request), "error": error})

@@ -57,6 +57,9 @@ class ExchangeSimulator:
         Requests that fail on purpose; none by default.
     rate_limits
         Refuse whoever asks faster than each exchange allows.
+    deribit_keeps_a_day
+        Let Deribit's trading host serve trades of the last day only, as the real one does; its
+        archive is at ``/archive`` in either case.
 
     Examples
     --------
@@ -71,9 +74,10 @@ class ExchangeSimulator:
         port: int = 0,
         faults: FaultPlan | FaultSchedule | None = None,
         rate_limits: bool = False,
+        deribit_keeps_a_day: bool = False,
     ) -> None:
         self.market = SimulatedMarket(parameters)
-        self.exchanges = Exchanges(self.market)
+        self.exchanges = Exchanges(self.market, deribit_keeps_a_day)
         self.hyperliquid = self.exchanges.hyperliquid
         self.requests = 0
         self._host, self._port = host, port
