@@ -250,7 +250,8 @@ class ExchangeSimulator:
             announce(f"serving {NAMES} on {self.url}")
             announce(f"span {iso_utc(span.start)} to {iso_utc(span.end)} UTC, seed {span.seed}")
             if self.faults.faults:
-                announce(f"{len(self.faults.faults)} kinds of requests fail on purpose")
+                kinds = sorted({fault.kind for fault in self.faults.faults})
+                announce(f"some requests fail on purpose: {', '.join(kinds)}")
             for crisis in self.market.crises:
                 announce(f"crisis {crisis}")
         try:
