@@ -18,7 +18,8 @@ from data_ingest.simulator.deribit import DeribitApi, DeribitError
 from data_ingest.simulator.deribit_options import OptionDesk
 from data_ingest.simulator.hyperliquid import HyperliquidApi
 from data_ingest.simulator.hyperliquid_market import HyperliquidError
-from data_ingest.simulator.okx import OkxApi, OkxError
+from data_ingest.simulator.okx import OkxApi
+from data_ingest.simulator.okx_rules import OkxError
 from data_ingest.simulator.options import OptionListing
 
 if TYPE_CHECKING:
