@@ -26,9 +26,10 @@ LEAN_HALF_LIFE_DAYS = 2.0
 LEAN_PER_DAILY_RETURN = -1.5
 """Small accounts buy what has fallen and sell what has risen."""
 CALM_LEAN = 0.15
-LIQUIDATION_SHARE = 0.002
+LIQUIDATION_SHARE = 0.0005
 """Share of prints that close a liquidated position while the market is calm."""
-LIQUIDATION_PER_STEP_RETURN = 12.0
+LIQUIDATION_PER_SQUARED_RETURN = 1_000.0
+"""Share added per squared return of a step: 10 % of prints where the price runs one percent."""
 
 
 class Crowd:
@@ -82,8 +83,8 @@ class Crowd:
         price runs.
         """
         bars = self._market.venue(asset, exchange).trade
-        run = np.abs(np.log(bars[:, 3] / bars[:, 0]))
-        share = np.minimum(0.3, LIQUIDATION_SHARE + LIQUIDATION_PER_STEP_RETURN * run**1.5)
+        run = np.log(bars[:, 3] / bars[:, 0])
+        share = np.minimum(0.3, LIQUIDATION_SHARE + LIQUIDATION_PER_SQUARED_RETURN * run**2)
         random = stream(self._market.parameters.seed, exchange, asset, "liquidations")
         draws = random.random((len(bars), prints_per_step))
         hit = draws < share[:, None]

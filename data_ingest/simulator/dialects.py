@@ -7,14 +7,19 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from data_ingest.simulator.binance import BinanceApi, BinanceError
+from backtest.units import MS_PER_DAY
+from data_ingest.simulator.binance import BinanceApi
+from data_ingest.simulator.binance_rules import BinanceError
+from data_ingest.simulator.binance_statistics import BinanceStatistics, leverage_brackets
 from data_ingest.simulator.bybit import BybitApi
 from data_ingest.simulator.bybit_rules import BybitError
 from data_ingest.simulator.crowd import Crowd
 from data_ingest.simulator.deribit import DeribitApi, DeribitError
 from data_ingest.simulator.deribit_options import OptionDesk
-from data_ingest.simulator.hyperliquid import HyperliquidApi, HyperliquidError
-from data_ingest.simulator.okx import OkxApi, OkxError
+from data_ingest.simulator.hyperliquid import HyperliquidApi
+from data_ingest.simulator.hyperliquid_market import HyperliquidError
+from data_ingest.simulator.okx import OkxApi
+from data_ingest.simulator.okx_rules import OkxError
 from data_ingest.simulator.options import OptionListing
 
 if TYPE_CHECKING:
@@ -23,7 +28,12 @@ if TYPE_CHECKING:
 HYPERLIQUID_PATH = "/info"
 PREFIXES = {
     "/api/v2/public/": "deribit",
+    "/archive/api/v2/public/": "deribit",
     "/fapi/v1/": "binance",
+    "/futures/data/": "binance",
+    "/sapi/v1/": "binance",
+    "/dapi/v1/": "binance_coinm",
+    "/dapi/v2/": "binance_coinm",
     "/api/v5/": "okx",
     "/v5/market/": "bybit",
 }
@@ -62,16 +72,24 @@ class Exchanges:
     ----------
     market
         What they trade.
+    deribit_keeps_a_day
+        Let Deribit's trading host serve trades of the last day only, as the real one does.
     """
 
-    def __init__(self, market: SimulatedMarket) -> None:
+    def __init__(self, market: SimulatedMarket, deribit_keeps_a_day: bool = False) -> None:
         crowd = Crowd(market)
         desks = {name: OptionDesk(OptionListing(market, name)) for name in market.assets}
-        self.deribit = DeribitApi(market, desks)
-        self.binance = BinanceApi(market)
+        kept_ms = MS_PER_DAY if deribit_keeps_a_day else None
+        self.deribit = DeribitApi(market, crowd, desks, kept_ms)
+        self.deribit_archive = DeribitApi(market, crowd, desks, archive=True)
+        self.binance = BinanceApi(market, crowd)
+        self.binance_coinm = BinanceApi(market, crowd, inverse=True)
+        self.binance_statistics = BinanceStatistics(
+            self.binance.contracts, self.binance_coinm.contracts
+        )
         self.okx = OkxApi(market, crowd, desks)
         self.bybit = BybitApi(market, crowd, desks)
-        self.hyperliquid = HyperliquidApi(market)
+        self.hyperliquid = HyperliquidApi(market, crowd)
 
     @staticmethod
     def find(path: str, body: bytes | None = None) -> tuple[str, str, Any] | None:
@@ -93,9 +111,10 @@ class Exchanges:
         return _ANSWERS[request.exchange](self, request)
 
     def _deribit(self, request: Request) -> Answer:
-        method = request.path.removeprefix("/api/v2/public/")
+        root, method = _split(request.path)
+        host = self.deribit_archive if root.startswith("/archive") else self.deribit
         try:
-            result = self.deribit.call(method, request.params, request.now_ms)
+            result = host.call(method, request.params, request.now_ms)
         except DeribitError as refusal:
             error = {"code": refusal.code, "message": refusal.message, "data": refusal.data}
             return Answer(400, {**_deribit_envelope(request), "error": error})
@@ -104,15 +123,26 @@ class Exchanges:
         return Answer(200, {**_deribit_envelope(request), "result": result})
 
     def _binance(self, request: Request) -> Answer:
-        path = request.path.removeprefix("/fapi/v1/")
-        now_ms = request.stated_ms if path == "time" else request.now_ms
+        now_ms = request.stated_ms if request.path.endswith("/time") else request.now_ms
         try:
-            return Answer(200, self.binance.call(path, request.params, now_ms))
+            return Answer(200, self._binance_body(request, now_ms))
         except BinanceError as refusal:
-            return Answer(400, {"code": refusal.code, "msg": refusal.message})
+            return Answer(refusal.status, {"code": refusal.code, "msg": refusal.message})
+
+    def _binance_body(self, request: Request, now_ms: int) -> Any:
+        root, name = _split(request.path)
+        api = self.binance_coinm if request.exchange == "binance_coinm" else self.binance
+        if root == "/futures/data/":
+            return self.binance_statistics.call(name, request.params, now_ms)
+        if root == "/sapi/v1/":
+            # A client with a key asks for wallets and margin pairs first; there are none.
+            return []
+        if name == "leverageBracket":
+            return leverage_brackets(api.contracts, request.params, request.headers)
+        return api.call(name, request.params, now_ms)
 
     def _okx(self, request: Request) -> Answer:
-        path = request.path.removeprefix("/api/v5/")
+        path = _split(request.path)[1]
         now_ms = request.stated_ms if path == "public/time" else request.now_ms
         try:
             data = self.okx.call(path, request.params, now_ms)
@@ -122,7 +152,7 @@ class Exchanges:
         return Answer(200, {"code": "0", "msg": "", "data": data})
 
     def _bybit(self, request: Request) -> Answer:
-        path = request.path.removeprefix("/v5/market/")
+        path = _split(request.path)[1]
         now_ms = request.stated_ms if path == "time" else request.now_ms
         try:
             result = self.bybit.call(path, request.params, now_ms)
@@ -137,6 +167,12 @@ class Exchanges:
             return Answer(200, self.hyperliquid.call(request.body, request.now_ms))
         except HyperliquidError as refusal:
             return Answer(422, str(refusal))
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return the root of a path and what follows it."""
+    root = next(prefix for prefix in PREFIXES if path.startswith(prefix))
+    return root, path.removeprefix(root)
 
 
 def throttled(request: Request, wait_s: float) -> Answer:
@@ -186,6 +222,7 @@ def _bybit_envelope(
 _ANSWERS = {
     "deribit": Exchanges._deribit,
     "binance": Exchanges._binance,
+    "binance_coinm": Exchanges._binance,
     "okx": Exchanges._okx,
     "bybit": Exchanges._bybit,
     "hyperliquid": Exchanges._hyperliquid,

@@ -13,20 +13,40 @@ from backtest.errors import ConfigError
 from backtest.mistakes import first_mistake
 from backtest.units import UtcMs
 
-StatusFault = Literal["403", "404", "418", "429", "451", "500", "502", "503", "504"]
-BodyFault = Literal["empty", "html", "malformed", "truncated"]
-LineFault = Literal["reset", "timeout"]
-PageFault = Literal[
-    "reversed_page", "repeated_page", "duplicated_rows", "stuck_cursor", "missing_rows"
+FaultName = Literal[
+    "403",
+    "404",
+    "418",
+    "429",
+    "451",
+    "500",
+    "502",
+    "503",
+    "504",
+    "empty",
+    "html",
+    "malformed",
+    "truncated",
+    "reset",
+    "timeout",
+    "reversed_page",
+    "repeated_page",
+    "duplicated_rows",
+    "stuck_cursor",
+    "missing_rows",
+    "clock_skew",
 ]
-FaultName = StatusFault | BodyFault | LineFault | PageFault | Literal["clock_skew"]
 FaultKind = Annotated[
     FaultName,
     # YAML and JSON read a status as a number.
     BeforeValidator(lambda kind: str(kind) if isinstance(kind, int) else kind),
 ]
-STATUS_FAULTS: frozenset[str] = frozenset(get_args(StatusFault))
-PAGE_FAULTS: frozenset[str] = frozenset(get_args(PageFault))
+FAULTS: tuple[str, ...] = get_args(FaultName)
+STATUS_FAULTS = frozenset(name for name in FAULTS if name.isdigit())
+BODY_FAULTS = frozenset({"empty", "html", "malformed", "truncated"})
+PAGE_FAULTS = frozenset(
+    {"reversed_page", "repeated_page", "duplicated_rows", "stuck_cursor", "missing_rows"}
+)
 
 
 class _Model(BaseModel):
@@ -98,7 +118,7 @@ class FaultSchedule(_Model):
         except ValidationError as error:
             if not isinstance(given, dict):
                 raise ConfigError(f"{source}: write a mapping with the key faults.") from None
-            raise ConfigError(first_mistake(error, source, cls, given)) from None
+            raise ConfigError(f"{source}: {first_mistake(error, '', cls, given)}") from None
 
 
 class FaultPlan(_Model):

@@ -224,7 +224,7 @@ class SimulatedMarket:
         )
         rate_8h = np.clip(rate_8h, -rule.funding_cap, rule.funding_cap)
         hours = len(premium) // STEPS_PER_HOUR
-        hourly = rate_8h[: hours * STEPS_PER_HOUR].reshape(hours, -1).mean(axis=1) / 8.0
+        hourly = rate_8h[: hours * STEPS_PER_HOUR].reshape(hours, STEPS_PER_HOUR).mean(axis=1) / 8.0
         return self.parameters.start + np.arange(1, hours + 1) * MS_PER_HOUR, hourly
 
     def _asset_path(self, asset: AssetParameters) -> AssetPath:

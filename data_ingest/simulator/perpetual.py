@@ -151,11 +151,14 @@ class Perpetual:
 
     def last_usd(self, at_ms: int) -> float:
         """Return the last traded price."""
-        return self._closed(self._market.venue(self.asset, self.exchange).trade, at_ms)
+        point = self._market.point(at_ms)
+        return float(self._market.venue(self.asset, self.exchange).trade[max(0, point - 1), 3])
 
     def mark_usd(self, at_ms: int) -> float:
         """Return the mark price, to the cent."""
-        return round(self._closed(self._market.venue(self.asset, self.exchange).mark, at_ms), 2)
+        point = self._market.point(at_ms)
+        mark = self._market.venue(self.asset, self.exchange).mark
+        return round(float(mark[point - 1, 3]) if point else float(mark[0, 0]), 2)
 
     def index_usd(self, at_ms: int) -> float:
         """Return the index, to the cent."""
@@ -196,7 +199,3 @@ class Perpetual:
     def listed_ms(self) -> int:
         """When the contract was listed: a year before the span."""
         return self._market.parameters.start - 365 * MS_PER_DAY
-
-    def _closed(self, bars: np.ndarray, at_ms: int) -> float:
-        point = self._market.point(at_ms)
-        return float(bars[point - 1, 3]) if point else float(bars[0, 0])

@@ -57,6 +57,9 @@ class ExchangeSimulator:
         Requests that fail on purpose; none by default.
     rate_limits
         Refuse whoever asks faster than each exchange allows.
+    deribit_keeps_a_day
+        Let Deribit's trading host serve trades of the last day only, as the real one does; its
+        archive is at ``/archive`` in either case.
 
     Examples
     --------
@@ -71,16 +74,19 @@ class ExchangeSimulator:
         port: int = 0,
         faults: FaultPlan | FaultSchedule | None = None,
         rate_limits: bool = False,
+        deribit_keeps_a_day: bool = False,
     ) -> None:
         self.market = SimulatedMarket(parameters)
-        self.exchanges = Exchanges(self.market)
+        self.exchanges = Exchanges(self.market, deribit_keeps_a_day)
         self.hyperliquid = self.exchanges.hyperliquid
         self.requests = 0
         self._host, self._port = host, port
         self._faults = FaultDesk(_schedule(faults))
         self._pages: dict[str, Answer] = {}
         limits = RATE_LIMITS if rate_limits else {}
-        self._buckets = {name: TokenBucket(limit) for name, limit in limits.items()}
+        self._buckets = {
+            name: [TokenBucket(limit) for limit in rules] for name, rules in limits.items()
+        }
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._now_ms = self.market.parameters.end
@@ -190,7 +196,7 @@ class ExchangeSimulator:
             skew_ms = fault.skew_ms if fault and fault.kind == "clock_skew" else 0
             stated_ms = self._now_ms + skew_ms
             request = Request(exchange, path, params, self._now_ms, stated_ms, question, headers)
-            wait_s = self._buckets[exchange].take(path) if exchange in self._buckets else 0.0
+            wait_s = max((one.take(path) for one in self._buckets.get(exchange, ())), default=0.0)
             if wait_s:
                 return throttled(request, wait_s), None
             answer = self.exchanges.answer(request)
@@ -244,7 +250,8 @@ class ExchangeSimulator:
             announce(f"serving {NAMES} on {self.url}")
             announce(f"span {iso_utc(span.start)} to {iso_utc(span.end)} UTC, seed {span.seed}")
             if self.faults.faults:
-                announce(f"{len(self.faults.faults)} kinds of requests fail on purpose")
+                kinds = sorted({fault.kind for fault in self.faults.faults})
+                announce(f"some requests fail on purpose: {', '.join(kinds)}")
             for crisis in self.market.crises:
                 announce(f"crisis {crisis}")
         try:

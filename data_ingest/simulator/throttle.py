@@ -40,26 +40,25 @@ class RateLimit:
         return self.cost
 
 
-RATE_LIMITS = {
+RATE_LIMITS: dict[str, tuple[RateLimit, ...]] = {
     # 50,000 credits refilled at 10,000 a second; a request costs 500, so 20 a second.
-    "deribit": RateLimit(50_000, 10_000, 500, (("*get_instruments", 10_000),)),
-    "binance": RateLimit(
-        2_400,
-        40,
-        1,
-        (("*exchangeInfo", 1), ("*lines", 5), ("*depth", 10), ("*premiumIndex", 1)),
+    "deribit": (RateLimit(50_000, 10_000, 500, (("*get_instruments", 10_000),)),),
+    "binance": (
+        RateLimit(2_400, 40, 1, (("*lines", 5), ("*depth", 10))),
+        # Funding has a limit of its own: 500 requests in five minutes.
+        RateLimit(500, 500 / 300, 0, (("*/fundingRate", 1), ("*/fundingInfo", 1))),
     ),
-    "binance_coinm": RateLimit(2_400, 40, 1, (("*lines", 5), ("*depth", 10))),
+    "binance_coinm": (RateLimit(2_400, 40, 1, (("*lines", 5), ("*depth", 10))),),
     # Twenty requests in two seconds to a path, a quarter of that to the statistics.
-    "okx": RateLimit(20, 10, 1, (("*rubik*", 4), ("*funding-rate-history", 2))),
+    "okx": (RateLimit(20, 10, 1, (("*/rubik/*", 4), ("*/funding-rate-history", 2))),),
     # Six hundred requests in five seconds from an address.
-    "bybit": RateLimit(600, 120),
+    "bybit": (RateLimit(600, 120),),
     # A weight of 1,200 in a minute; most questions weigh 20.
-    "hyperliquid": RateLimit(
-        1_200, 20, 20, (("*/l2Book", 2), ("*/allMids", 2), ("*learinghouseState", 2))
+    "hyperliquid": (
+        RateLimit(1_200, 20, 20, (("*/l2Book", 2), ("*/allMids", 2), ("*learinghouseState", 2))),
     ),
 }
-"""Each exchange's published limit for one address, as far as one bucket can hold it."""
+"""Each exchange's published limit for one address, as far as a bucket or two can hold it."""
 
 
 @dataclass
