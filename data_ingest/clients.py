@@ -192,12 +192,19 @@ class ExchangeClient:
     def _refused(self, method: str, attempt: int, failure: str) -> RefusedError:
         return RefusedError(self._told(method, attempt, failure))
 
-    def now_ms(self) -> int:
+    def now_ms(self, symbol: str | None = None) -> int:
         """Return the time, milliseconds UTC, by the earlier of the exchange's clock and ours.
 
-        A bar is over when both say so: if either runs ahead, no open bar is stored.
+        A bar is over when both say so: if either runs ahead, no open bar is stored. An exchange
+        that does not tell its time stamps its order books with it, for which ``symbol`` is.
         """
-        return min(int(self.call("fetch_time", read=int)), time.time_ns() // 1_000_000)
+        try:
+            theirs = int(self.call("fetch_time", read=int))
+        except RefusedError:
+            if symbol is None:
+                raise
+            theirs = self.call("fetch_order_book", symbol, read=lambda book: int(book["timestamp"]))
+        return min(theirs, time.time_ns() // 1_000_000)
 
     def market(self, symbol: str) -> Mapping[str, Any]:
         """Return what ccxt knows of a market.

@@ -19,6 +19,11 @@ Row = tuple[Any, ...]
 OLDEST, NEWEST = "oldest first", "newest first"
 
 
+def native_name(market: Mapping[str, Any]) -> str:
+    """Return an exchange's own name of a market; Hyperliquid's, which ccxt numbers, is the coin."""
+    return str(market.get("baseName") or market["id"])
+
+
 @dataclass(frozen=True)
 class Ask:
     """One question: what, and which half-open window of it.
@@ -57,7 +62,7 @@ class Ask:
     @property
     def native(self) -> str:
         """The exchange's own name of the market."""
-        return str(self.market["id"])
+        return native_name(self.market)
 
     @property
     def info(self) -> Mapping[str, Any]:

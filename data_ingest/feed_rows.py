@@ -308,7 +308,7 @@ def okx_chain(answers: Any, ask: Ask) -> list[Row]:
     mark = {row["instId"]: row for row in marks}
     quote = {row["instId"]: row for row in quotes}
     held = {row["instId"]: row for row in interest}
-    index_price = float(index[0]["idxPx"])
+    index_price = float(index[0][4])
     known_ms = max((int(row["ts"]) for row in summaries), default=0)
     rows = []
     for row in summaries:
@@ -388,7 +388,7 @@ def bybit_brackets(answers: Any, ask: Ask) -> list[Row]:
 
 def hyperliquid_brackets(answers: Any, ask: Ask) -> list[Row]:
     """Read the margin table of a coin: maintenance is half of the initial margin of a tier."""
-    listed = next(row for row in answers[0]["universe"] if row["name"] == ask.market["baseName"])
+    listed = next(row for row in answers[0]["universe"] if row["name"] == ask.native)
     tables = {int(key): table["marginTiers"] for key, table in answers[0].get("marginTables", [])}
     plain = [{"lowerBound": "0", "maxLeverage": listed["maxLeverage"]}]
     # A table number below 50 is itself the leverage of a single tier, and is not listed.

@@ -259,11 +259,11 @@ def _okx() -> list[Feed]:
         Feed(
             "okx", "chain", CHAIN,
             (f"{get}public_opt_summary", f"{get}public_mark_price", f"{get}market_tickers",
-             f"{get}public_open_interest", f"{get}market_index_tickers"),
+             f"{get}public_open_interest", f"{get}market_index_candles"),
             Paging.NOW, 100_000, OLDEST,
             ask=(lambda a: {"instFamily": f"{a.target}-USD"},
                  *(lambda a: {**family, "instFamily": f"{a.target}-USD"},) * 3,
-                 lambda a: {"instId": f"{a.target}-USD"}),
+                 lambda a: {"instId": f"{a.target}-USD", "bar": "5m", "limit": 1}),
             read=rows.okx_chain,
             per_asset=True,
             trap="volatilities, marks, quotes and the index are five questions, some milliseconds "
@@ -371,7 +371,7 @@ def _hyperliquid() -> list[Feed]:
             "hyperliquid", "trade_candles", CANDLES, info,
             Paging.WINDOW, 5000, OLDEST,
             ask=lambda a: {"type": "candleSnapshot",
-                           "req": {"coin": a.market["baseName"], "startTime": a.start_ms,
+                           "req": {"coin": a.native, "startTime": a.start_ms,
                                    "interval": _PERIODS[a.timeframe_ms], "endTime": a.last_ms}},
             read=rows.hyperliquid_candles,
             periods=_PERIODS,
@@ -382,7 +382,7 @@ def _hyperliquid() -> list[Feed]:
         Feed(
             "hyperliquid", "funding", FUNDING, info,
             Paging.FORWARD, 500, OLDEST,
-            ask=lambda a: {"type": "fundingHistory", "coin": a.market["baseName"],
+            ask=lambda a: {"type": "fundingHistory", "coin": a.native,
                            "startTime": a.start_ms - MINUTE_MS // 2,
                            "endTime": a.last_ms + MINUTE_MS // 2},
             read=rows.hyperliquid_funding,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from data_ingest.clients import FeedError
 from data_ingest.coverage import LedgerKey
 from data_ingest.downloader import PullReport, write_page
-from data_ingest.feed import Ask, Feed, Row
+from data_ingest.feed import Ask, Feed, Row, native_name
 from data_ingest.feed_table import find_feed
 from data_ingest.schema import DEPTH, INSTRUMENTS
 from data_ingest.symbols import EXCHANGES
@@ -163,7 +163,7 @@ def _instrument_row(exchange: str, market: dict[str, Any]) -> Row | None:
     # OKX: a contract is ctVal x ctMult coins, and ccxt's contract size is ctVal alone.
     multiplier = float(market["info"].get("ctMult") or 1.0)
     return (
-        exchange, market["id"], market["symbol"], market["base"], kind,
+        exchange, native_name(market), market["symbol"], market["base"], kind,
         "inverse" if market["inverse"] else "linear", float(market["contractSize"]) * multiplier,
         market["strike"], call, None if kind == "perp" else market["expiry"], market["created"],
         market["precision"]["price"], multiplier, market["settle"],
