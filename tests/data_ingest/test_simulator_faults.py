@@ -154,8 +154,8 @@ def test_a_page_comes_again_though_the_window_moved_on(
 
 def test_a_repeated_page_is_of_the_same_list(simulator: ExchangeSimulator, binance: Any) -> None:
     ether = {**HOURS, "symbol": "ETHUSDT"}
+    fail(simulator, Fault(kind="repeated_page", first=3))
     before = [binance.fapiPublicGetKlines(asked) for asked in (HOURS, ether)]
-    fail(simulator, Fault(kind="repeated_page"))
     later = START + 30 * MS_PER_HOUR
     again = [binance.fapiPublicGetKlines({**asked, "startTime": later}) for asked in (HOURS, ether)]
     assert again == before
