@@ -53,7 +53,11 @@ class SettlementDesk:
             Rows to pass over and to return.
         """
         events = self._events(latest_ms, kind, instrument)
-        page = [self._row(*event) for event in events[skip : skip + count]]
+        accruals = self._market.deribit_funding(self._asset, latest_ms)
+        page = [
+            self._perpetual_row(at_ms, accruals) if option < 0 else self._option_row(at_ms, option)
+            for at_ms, option in events[skip : skip + count]
+        ]
         more = skip + len(page) < len(events)
         return {"settlements": page, "continuation": str(skip + len(page)) if more else None}
 
@@ -77,9 +81,7 @@ class SettlementDesk:
         # Insurance never failed here: there is no bankruptcy to tell of.
         return sorted(events, reverse=True)
 
-    def _row(self, at_ms: int, option: int) -> dict[str, Any]:
-        if option < 0:
-            return self._perpetual_row(at_ms)
+    def _option_row(self, at_ms: int, option: int) -> dict[str, Any]:
         listing = self._desk.listing
         index = self._desk.delivery_price_usd(at_ms)
         gain = (index - float(listing.strike[option])) * (1 if listing.is_call[option] else -1)
@@ -98,14 +100,14 @@ class SettlementDesk:
             "session_profit_loss": round(held * payoff, 8),
         }
 
-    def _perpetual_row(self, at_ms: int) -> dict[str, Any]:
+    def _perpetual_row(self, at_ms: int, accruals: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
         point = self._market.point(at_ms)
         venue = self._market.venue(self._asset, "deribit")
         index = round(float(self._market.assets[self._asset].index_usd[point]), 2)
         mark = round(float(venue.mark[max(0, point - 1), 3]), 2)
         held_usd = float(self._crowd.open_interest_usd(self._asset, "deribit")[point])
-        times, hourly = self._market.deribit_funding(self._asset, at_ms)
-        session = float(hourly[times > at_ms - MS_PER_DAY].sum())
+        times, hourly = accruals
+        session = float(hourly[(times > at_ms - MS_PER_DAY) & (times <= at_ms)].sum())
         return {
             "type": "settlement",
             "timestamp": at_ms,

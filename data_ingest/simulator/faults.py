@@ -48,6 +48,8 @@ PAGE_FAULTS = frozenset(
     {"reversed_page", "repeated_page", "duplicated_rows", "stuck_cursor", "missing_rows"}
 )
 
+REPEATING_FAULTS = frozenset({"repeated_page", "stuck_cursor"})
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -169,11 +171,14 @@ class FaultDesk:
     ----------
     fired : list of FiredFault
         What went wrong so far.
+    needs_last_page : bool
+        Whether a fault serves an answer again.
     """
 
     def __init__(self, schedule: FaultSchedule) -> None:
         self.schedule = schedule
         self.fired: list[FiredFault] = []
+        self.needs_last_page = any(fault.kind in REPEATING_FAULTS for fault in schedule.faults)
         self._requests = 0
         self._matched = [0] * len(schedule.faults)
         self._failed = [0] * len(schedule.faults)

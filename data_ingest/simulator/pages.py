@@ -11,8 +11,24 @@ _LIST_KEYS = ("trades", "data", "settlements", "list", "ticks")
 """Where the exchanges keep the rows of a page, inside their result."""
 _CURSORS = {"continuation": ("continuation", "end_timestamp"), "nextPageCursor": ("cursor",)}
 """An answer's cursor, and the parameters by which a request carries it back."""
+_PAGING = frozenset(
+    {
+        *("startTime", "endTime", "start", "end", "start_timestamp", "end_timestamp", "begin"),
+        *("after", "before", "cursor", "continuation", "offset", "limit", "count", "sz"),
+        *("timestamp", "signature", "recvWindow"),
+    }
+)
+"""Parameters that say which page of a list is wanted; all others say which list."""
 _LEAST_ROWS = 3
 """A page of fewer rows has no middle to lose."""
+
+
+def list_name(path: str, params: dict[str, Any], question: Any = None) -> str:
+    """Name the list that a request asks a page of, whichever page it is."""
+    asked = question if isinstance(question, dict) else params
+    asked = {**asked, **asked["req"]} if isinstance(asked.get("req"), dict) else asked
+    kept = {name: value for name, value in asked.items() if name not in (*_PAGING, "req")}
+    return f"{path} {sorted(kept.items())}"
 
 
 def reversed_page(answer: Any) -> Any:

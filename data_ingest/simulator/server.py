@@ -8,26 +8,22 @@ These two are the only things no exchange has.
 
 from __future__ import annotations
 
-import json
 import threading
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING
 
 from backtest.errors import ConfigError
 from backtest.units import iso_utc
 from data_ingest.simulator import pages
-from data_ingest.simulator.dialects import HYPERLIQUID_PATH, Answer, Exchanges, Request, throttled
+from data_ingest.simulator.dialects import Answer, Exchanges, Request, throttled
 from data_ingest.simulator.faults import (
     PAGE_FAULTS,
-    STATUS_FAULTS,
     Fault,
     FaultDesk,
     FaultPlan,
     FaultSchedule,
     FiredFault,
 )
+from data_ingest.simulator.http_door import SimulatorHttp
 from data_ingest.simulator.market import SimulatedMarket
 from data_ingest.simulator.throttle import RATE_LIMITS, TokenBucket
 
@@ -38,9 +34,6 @@ if TYPE_CHECKING:
 
     from data_ingest.simulator.parameters import MarketParameters
 
-CLOCK_PATH = "/simulator/clock"
-FAULTS_PATH = "/simulator/faults"
-_THROTTLES = ("429", "418")
 NAMES = "Deribit, Binance USD-M and COIN-M, OKX, Bybit and Hyperliquid"
 
 
@@ -90,7 +83,7 @@ class ExchangeSimulator:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._now_ms = self.market.parameters.end
-        self._server: _Server | None = None
+        self._server: SimulatorHttp | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -192,39 +185,22 @@ class ExchangeSimulator:
                 return Answer(404, {"error": f"no exchange serves {path}"}), None
             self.requests += 1
             exchange, path, question = found
-            fault = self._faults.next(path, self._now_ms)
+            wait_s = max((one.take(path) for one in self._buckets.get(exchange, ())), default=0.0)
+            fault = None if wait_s else self._faults.next(path, self._now_ms)
             skew_ms = fault.skew_ms if fault and fault.kind == "clock_skew" else 0
             stated_ms = self._now_ms + skew_ms
             request = Request(exchange, path, params, self._now_ms, stated_ms, question, headers)
-            wait_s = max((one.take(path) for one in self._buckets.get(exchange, ())), default=0.0)
             if wait_s:
                 return throttled(request, wait_s), None
             answer = self.exchanges.answer(request)
             if answer.status == 200:
-                answer, before = self._spoiled(request, answer, fault), answer
-                self._pages[path] = before
+                name = pages.list_name(path, params, question)
+                last = self._pages.get(name, answer)
+                if self._faults.needs_last_page:
+                    self._pages[name] = answer
+                if fault and fault.kind in PAGE_FAULTS:
+                    answer = _spoiled(fault.kind, request, answer, last)
             return answer, fault
-
-    def _spoiled(self, request: Request, answer: Answer, fault: Fault | None) -> Answer:
-        """Return an answer as a fault of its page leaves it."""
-        kind = fault.kind if fault else ""
-        if kind not in PAGE_FAULTS:
-            return answer
-        last = self._pages.get(request.path, answer)
-        match kind:
-            case "reversed_page":
-                body = pages.reversed_page(answer.body)
-            case "duplicated_rows":
-                body = pages.duplicated_rows(answer.body)
-            case "missing_rows":
-                body = pages.missing_rows(answer.body)
-            case "stuck_cursor":
-                stuck = pages.stuck_cursor(answer.body, request.params)
-                # Without a cursor, time is the cursor: the last page comes again.
-                body = last.body if stuck is None else stuck
-            case _:
-                body = last.body
-        return Answer(answer.status, body, answer.headers)
 
     def hold(self, seconds: float) -> None:
         """Wait, but not beyond the end of the simulator."""
@@ -233,13 +209,12 @@ class ExchangeSimulator:
     def _listen(self) -> None:
         self._stopped.clear()
         try:
-            self._server = _Server((self._host, self._port), _Handler)
+            self._server = SimulatorHttp((self._host, self._port), self)
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"cannot listen on {self._host} port {self._port}: {error}; "
                 "choose another port, or 0 for a free one."
             ) from error
-        self._server.simulator = self
 
     def run(self, announce: Callable[[str], None] | None = None) -> None:
         """Listen, call ``announce`` with what is served, and answer until interrupted."""
@@ -293,126 +268,22 @@ def serve_forever(
     ExchangeSimulator(parameters, host, port, faults, rate_limits).run(announce)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    simulator: ExchangeSimulator
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-    # Without this, Nagle's algorithm holds every answer on a kept-alive connection for 40 ms.
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        """Answer an exchange path, tell the clock, or tell what goes wrong."""
-        path = urlsplit(self.path).path
-        simulator = self.server.simulator
-        if path == CLOCK_PATH:
-            self._send(Answer(200, {"now_ms": simulator.now_ms}))
-        elif path == FAULTS_PATH:
-            self._send(Answer(200, _told(simulator)))
-        else:
-            self._respond(None)
-
-    def do_POST(self) -> None:
-        """Answer what an exchange is asked in a body, move the clock, or set what goes wrong."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = urlsplit(self.path).path
-        if path == HYPERLIQUID_PATH:
-            self._respond(body)
-        elif path == CLOCK_PATH:
-            self._control(body, self._set_clock)
-        elif path == FAULTS_PATH:
-            self._control(body, self._set_faults)
-        else:
-            only = f"only {HYPERLIQUID_PATH}, {CLOCK_PATH} and {FAULTS_PATH} can be posted to"
-            self._send(Answer(404, {"error": only}))
-
-    def _control(self, body: bytes, change: Callable[[Any], Any]) -> None:
-        try:
-            self._send(Answer(200, change(json.loads(body))))
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
-            self._send(Answer(400, {"error": str(error) or "give now_ms"}))
-
-    def _set_clock(self, given: Any) -> dict[str, int]:
-        self.server.simulator.set_clock(int(given["now_ms"]))
-        return {"now_ms": self.server.simulator.now_ms}
-
-    def _set_faults(self, given: Any) -> dict[str, Any]:
-        self.server.simulator.faults = FaultSchedule.parse(given, "faults")
-        return _told(self.server.simulator)
-
-    def _respond(self, body: bytes | None) -> None:
-        url = urlsplit(self.path)
-        answer, fault = self.server.simulator.answer(
-            url.path, dict(parse_qsl(url.query)), body, dict(self.headers.items())
-        )
-        if fault is None or fault.kind in PAGE_FAULTS:
-            self._send(answer)
-        else:
-            self._fail(fault, answer)
-
-    def _fail(self, fault: Fault, answer: Answer) -> None:
-        body = _encode(answer.body)
-        match fault.kind:
-            case kind if kind in STATUS_FAULTS:
-                asked = {"Retry-After": str(fault.retry_after_s)} if kind in _THROTTLES else {}
-                self._write(int(kind), b"fault injected", asked)
-            case "clock_skew":
-                self._send(answer, fault.skew_ms)
-            case "timeout":
-                self.server.simulator.hold(fault.hang_s)
-                self.close_connection = True
-            case "reset":
-                self.close_connection = True
-            case "truncated":
-                self._write(200, body, cut=len(body) // 2)
-                self.close_connection = True
-            case "empty":
-                self._write(200, b"")
-            case "html":
-                self._write(200, b"<html>busy</html>", {"Content-Type": "text/html"})
-            case _:
-                self._write(200, body[:-1])
-
-    def _send(self, answer: Answer, skew_ms: int = 0) -> None:
-        now_s = (self.server.simulator.now_ms + skew_ms) / 1_000
-        headers = {"Date": formatdate(now_s, usegmt=True), **answer.headers}
-        self._write(answer.status, _encode(answer.body), headers)
-
-    def _write(
-        self,
-        status: int,
-        body: bytes,
-        headers: dict[str, str] | None = None,
-        cut: int | None = None,
-    ) -> None:
-        named = {
-            "Date": formatdate(self.server.simulator.now_ms / 1_000, usegmt=True),
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **(headers or {}),
-        }
-        self.send_response_only(status)
-        for name, value in named.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body[:cut])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the server silent."""
-
-
-def _encode(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _told(simulator: ExchangeSimulator) -> dict[str, Any]:
-    return {
-        **simulator.faults.model_dump(mode="json"),
-        "fired": [fault.model_dump() for fault in simulator.fired],
-    }
+def _spoiled(kind: str, request: Request, answer: Answer, last: Answer) -> Answer:
+    """Return an answer as a fault of its page leaves it; ``last`` is the page before it."""
+    match kind:
+        case "reversed_page":
+            body = pages.reversed_page(answer.body)
+        case "duplicated_rows":
+            body = pages.duplicated_rows(answer.body)
+        case "missing_rows":
+            body = pages.missing_rows(answer.body)
+        case "stuck_cursor":
+            stuck = pages.stuck_cursor(answer.body, request.params)
+            # Without a cursor, time is the cursor: the last page comes again.
+            body = last.body if stuck is None else stuck
+        case _:
+            body = last.body
+    return Answer(answer.status, body, answer.headers)
 
 
 def _schedule(faults: FaultPlan | FaultSchedule | None) -> FaultSchedule:

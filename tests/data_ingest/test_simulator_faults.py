@@ -152,6 +152,15 @@ def test_a_page_comes_again_though_the_window_moved_on(
     assert pages[2][0] == START + 10 * MS_PER_HOUR
 
 
+def test_a_repeated_page_is_of_the_same_list(simulator: ExchangeSimulator, binance: Any) -> None:
+    ether = {**HOURS, "symbol": "ETHUSDT"}
+    fail(simulator, Fault(kind="repeated_page", first=3))
+    before = [binance.fapiPublicGetKlines(asked) for asked in (HOURS, ether)]
+    later = START + 30 * MS_PER_HOUR
+    again = [binance.fapiPublicGetKlines({**asked, "startTime": later}) for asked in (HOURS, ether)]
+    assert again == before
+
+
 def test_a_page_of_any_shape_can_lose_its_middle(simulator: ExchangeSimulator) -> None:
     deribit, okx = client_of(simulator, "deribit"), client_of(simulator, "okx")
     bybit, hyperliquid = client_of(simulator, "bybit"), client_of(simulator, "hyperliquid")
