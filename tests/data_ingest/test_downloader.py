@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data_ingest.coverage import LedgerKey
 from data_ingest.downloader import PullReport, download
 from data_ingest.feed import NEWEST, OLDEST, Feed, Paging
+from data_ingest.paging import complete_parts, pieces, split
 from data_ingest.store import DataStore
 from tests.data_ingest.fake_exchange import (
     CALL_FAULTS,
@@ -259,3 +260,12 @@ def test_a_refused_feed_says_the_exchange_s_sentence_and_is_asked_once(
     assert exchange.requests == 1
     assert [one.reason for one in report.shortfalls] == ["refused"]
     assert "451 not in your country" in report.failure
+
+
+def test_a_page_is_complete_only_where_no_row_is_missing() -> None:
+    assert complete_parts([0, 10, 20], (0, 30), 10) == [(0, 30)]
+    assert complete_parts([0, 20], (0, 30), 10) == [(0, 10), (20, 30)]
+    assert complete_parts([8, 16], (3, 20), 8) == [(3, 20)]
+    assert complete_parts([], (0, 30), 10) == []
+    assert split(0, 25, 10) == [(0, 10), (10, 20), (20, 25)]
+    assert pieces([(0, 5), (8, 10), (12, 30)], 10, 10) == [(0, 10), (12, 22), (22, 30)]

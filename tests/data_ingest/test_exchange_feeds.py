@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_the_present_is_stored_in_the_units_of_the_store(
         )
         assert tiers[0][0] == 0
         assert all(0 < keep < start <= 1 for _, _, start, keep in tiers)
-        joined = [(one[1], other[0]) for one, other in zip(tiers, tiers[1:], strict=False)]
+        joined = [(one[1], other[0]) for one, other in pairwise(tiers)]
         # OKX counts whole contracts, so a tier begins one after the last ends.
         assert all(begins - ends in (0, 1) for ends, begins in joined)
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,12 @@ from data_ingest.clients import ExchangeClient, FeedError, ccxt_client, open_exc
 from data_ingest.coverage import LedgerKey, Window
 from data_ingest.downloader import PullReport, download
 from data_ingest.feed_table import find_feed
-from data_ingest.paging import complete_parts, pieces, split
-from data_ingest.pull import pull_market
-from data_ingest.simulator import ExchangeSimulator, FaultPlan, MarketParameters
+from data_ingest.simulator import (
+    ExchangeSimulator,
+    FaultPlan,
+    MarketParameters,
+)
 from data_ingest.snapshots import poll_chain, poll_depth, pull_instruments
-from data_ingest.spec import MarketSpec
 from data_ingest.store import DataStore
 from tests.data_ingest.option_names import parse_option_name
 from tests.data_ingest.samples import BTC
@@ -389,49 +388,6 @@ def test_an_interrupted_pull_resumes_without_asking_twice(
         assert table(whole, "candles") == table(store, "candles")
 
 
-KILLED = """
-import os, sys
-from data_ingest.clients import open_exchange
-from data_ingest.downloader import download
-from data_ingest.feed_table import find_feed
-from data_ingest.store import DataStore
-path, url, start, end, allowed = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-client = open_exchange("binanceusdm", url)
-client.sleep = lambda _: None
-original, seen = client.call, []
-def mortal(method, *arguments, **named):
-    if method == "fapipublic_get_klines":
-        seen.append(1)
-        if len(seen) > allowed:
-            os._exit(9)
-    return original(method, *arguments, **named)
-client.call = mortal
-with DataStore(path) as store:
-    feed = find_feed("binanceusdm", "trade_candles")
-    download(store, client, feed, "BTC/USDT:USDT", (start, end), 300_000)
-"""
-
-
-def test_a_pull_that_is_killed_again_and_again_ends_complete(
-    simulator: ExchangeSimulator, tmp_path: Path
-) -> None:
-    path, window = tmp_path / "market.duckdb", (START, START + 12 * MS_PER_DAY)
-    arguments = [str(path), simulator.url, str(window[0]), str(window[1]), "1"]
-    codes = []
-    for _ in range(6):
-        codes.append(
-            subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False).returncode
-        )
-        if codes[-1] == 0:
-            break
-    assert codes == [9, 9, 9, 0]
-    with DataStore(path, read_only=True) as store:
-        ((rows, distinct),) = store.rows("SELECT count(*), count(DISTINCT open_ms) FROM candles")
-        key = LedgerKey("binanceusdm", BTC, "trade_candles", 300_000)
-        assert store.missing(key, window) == []
-    assert rows == distinct == 12 * 288
-
-
 class _Spoilt:
     """Answers of a real client in which some candles are changed or dropped."""
 
@@ -480,49 +436,8 @@ def test_a_malformed_market_list_is_asked_for_again(simulator: ExchangeSimulator
         assert BTC in client.ccxt.markets
 
 
-def market(**changes: Any) -> MarketSpec:
-    return MarketSpec.model_validate(
-        {
-            "exchange": "binanceusdm",
-            "assets": ["BTC"],
-            "start": START,
-            "end": START + MS_PER_DAY,
-            "depth": {"recorded": True, "poll": "12h"},
-            "options": {"poll": "8h"},
-        }
-        | changes
-    )
-
-
-def test_one_call_pulls_a_market_and_a_second_asks_for_nothing_stored(
-    simulator: ExchangeSimulator, store: DataStore
-) -> None:
-    reports = pull_market(store, market(), simulator.url, simulate_clock=True)
-    assert [report.feed for report in reports] == [
-        "trade_candles", "mark_candles", "index_candles", "funding", "chain", "depth",
-        "instruments", "instruments",
-    ]  # fmt: skip
-    instants = store.rows("SELECT DISTINCT ts_ms FROM chain ORDER BY 1")
-    assert [row[0] for row in instants] == list(
-        range(START, START + MS_PER_DAY + 1, 8 * MS_PER_HOUR)
-    )
-    assert store.rows("SELECT count(*) FROM depth") == [(3,)]
-    assert store.rows("SELECT bool_and(is_synthetic) FROM batches") == [(True,)]
-    again = pull_market(store, market(), simulator.url, simulate_clock=True)
-    assert {r.feed: r.rows_added for r in again if r.rows_read} == {"instruments": 0}
-
-
 def test_a_chain_can_only_be_asked_of_an_exchange_with_options(
     simulator: ExchangeSimulator, store: DataStore
 ) -> None:
     with pytest.raises(DataError, match="binanceusdm has no chain; bybit, deribit, okx have"):
         poll_chain(store, client_of(simulator, "binanceusdm"), ("BTC",), START)
-
-
-def test_a_page_is_complete_only_where_no_row_is_missing() -> None:
-    assert complete_parts([0, 10, 20], (0, 30), 10) == [(0, 30)]
-    assert complete_parts([0, 20], (0, 30), 10) == [(0, 10), (20, 30)]
-    assert complete_parts([8, 16], (3, 20), 8) == [(3, 20)]
-    assert complete_parts([], (0, 30), 10) == []
-    assert split(0, 25, 10) == [(0, 10), (10, 20), (20, 25)]
-    assert pieces([(0, 5), (8, 10), (12, 30)], 10, 10) == [(0, 10), (12, 22), (22, 30)]
