@@ -9,7 +9,7 @@ shortfall with its reason, never passed over.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from data_ingest.clients import FeedError, RefusedError
@@ -25,20 +25,19 @@ from data_ingest.coverage import (
 )
 from data_ingest.feed import Ask, Paging
 from data_ingest.funding_intervals import missing_payments, payment_times, record_intervals
+from data_ingest.page_writer import write_page
 from data_ingest.paging import complete_parts, pieces, read_page
-from data_ingest.quality import bad_rows, put_aside
+from data_ingest.pull_report import Advance, PullReport
 from data_ingest.schema import OPTION_TRADES
-from data_ingest.store import Batch, DataStore, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from data_ingest.clients import ExchangeClient
     from data_ingest.feed import Feed, Row
     from data_ingest.paging import Page
-    from data_ingest.schema import FeedTable
-
-    Progress = Callable[["Advance"], None]
+    from data_ingest.pull_report import Progress
+    from data_ingest.store import DataStore
 
 IDLE_PASSES = 2
 """How often missing rows are asked for again before the exchange is believed not to have them."""
@@ -47,75 +46,6 @@ DOUBTS = 3
 """How often a page that contradicts its question is asked for again."""
 
 SHORTEST_SPLIT_MS = 2
-
-
-@dataclass(frozen=True)
-class Advance:
-    """How far one feed has come, for a progress bar."""
-
-    exchange: str
-    market: str
-    feed: str
-    done_ms: int
-    total_ms: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class PullReport:
-    """What one pull brought, and what its window now lacks.
-
-    Parameters
-    ----------
-    exchange, market, feed, timeframe_ms
-        Which feed.
-    rows_read, rows_added, rows_quarantined : int
-        Rows served, rows that were new, rows put aside.
-    expected : int, optional
-        Rows that the window must have, by arithmetic; None where rows are events.
-    stored : int
-        Rows of the window that the store holds.
-    shortfalls : tuple of Shortfall
-        What is missing, and why.
-    """
-
-    exchange: str
-    market: str
-    feed: str
-    rows_read: int
-    rows_added: int
-    rows_quarantined: int
-    timeframe_ms: int = 0
-    expected: int | None = None
-    stored: int = 0
-    shortfalls: tuple[Shortfall, ...] = ()
-
-    @property
-    def gaps(self) -> tuple[Window, ...]:
-        """Windows that the exchange itself has no usable rows for."""
-        served_badly = ("not served", "put aside")
-        found = (one.window for one in self.shortfalls if one.reason in served_badly)
-        return tuple(merge(found))
-
-    @property
-    def failure(self) -> str:
-        """Why the feed was given up; empty if it was not."""
-        given_up = (one.detail for one in self.shortfalls if one.reason in _GIVEN_UP)
-        return next(given_up, "")
-
-    def __add__(self, other: PullReport) -> PullReport:
-        """Sum two polls of the same feed."""
-        return replace(
-            self,
-            rows_read=self.rows_read + other.rows_read,
-            rows_added=self.rows_added + other.rows_added,
-            rows_quarantined=self.rows_quarantined + other.rows_quarantined,
-            stored=self.stored + other.stored,
-            shortfalls=self.shortfalls + other.shortfalls,
-        )
-
-
-_GIVEN_UP = ("refused", "unanswered", "not trusted")
 
 
 class PagingError(FeedError):
@@ -148,7 +78,7 @@ def download(
     timeframe_ms : int
         Bar length; 0 for a feed without bars.
     progress : callable, optional
-        Called after each page.
+        Called before the first page and after each.
 
     Returns
     -------
@@ -197,6 +127,7 @@ class _Pull:
         try:
             if self._missing():
                 self._prepare()
+                self._tell()
                 self._walk_missing()
                 if self.feed.steps_vary:
                     self._ask_for_missing_payments()
@@ -333,11 +264,13 @@ class _Pull:
         if self.step_ms:
             self.aside += [(int(row[at]), int(row[at]) + self.step_ms) for row in refused
                            if row[at] is not None]  # fmt: skip
+        self._tell()
+
+    def _tell(self) -> None:
         if self.progress:
-            total = self.usable[1] - self.usable[0]
+            total = max(0, self.usable[1] - self.usable[0])
             done = total - sum(end - start for start, end in self._missing())
-            self.progress(Advance(self.key.exchange, self.key.market, self.key.feed, done, total,
-                                  self.read))  # fmt: skip
+            self.progress(Advance(*self.key.names, done, total, self.read))
 
     def _ask_for_missing_payments(self) -> None:
         """Ask again where the spacing of payments shows that one is missing."""
@@ -364,9 +297,8 @@ class _Pull:
             write_shortfalls(cursor, self.key, self.window, found, now_ms)
         stored = self._stored()
         return PullReport(
-            self.key.exchange, self.key.market, self.key.feed, self.read, self.added,
-            self.quarantined, self.key.timeframe_ms, self._expected(stored, found), stored,
-            tuple(found),
+            *self.key.names, self.read, self.added, self.quarantined, self.key.timeframe_ms,
+            self._expected(stored, found), stored, tuple(found),
         )  # fmt: skip
 
     def _shortfalls(self, given_up: tuple[str, str] | None) -> list[Shortfall]:
@@ -421,77 +353,3 @@ class _Pull:
 def _grid(window: Window, step_ms: int) -> int:
     """Count the multiples of a step in a half-open window."""
     return -(-window[1] // step_ms) - -(-window[0] // step_ms)
-
-
-def write_page(
-    store: DataStore,
-    client: ExchangeClient,
-    table: FeedTable,
-    label: LedgerKey,
-    rows: Sequence[Row],
-    complete: Mapping[LedgerKey, Sequence[Window]],
-    *,
-    grid: bool = False,
-) -> tuple[WriteResult, list[Row]]:
-    """Store pulled rows with their provenance; rows that break a rule are quarantined.
-
-    Parameters
-    ----------
-    store, client
-        Where to, where from.
-    table : FeedTable
-        Whose rows these are.
-    label : LedgerKey
-        Named by the batch.
-    rows : sequence of tuple
-        In the order of the table's columns.
-    complete : mapping of LedgerKey to windows
-        What is complete once the rows are stored.
-    grid : bool
-        A refused row leaves a hole in what is complete, since its instant must have a row.
-
-    Returns
-    -------
-    (WriteResult, list of tuple)
-        What was stored, and the rows that were put aside.
-    """
-    batch = Batch(label, client.source, None, client.software, client.is_synthetic)
-    with store.transaction() as cursor:
-        # Whole columns as lists: some fifteen times faster than rows one by one.
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        columns = columns or [[] for _ in table.columns]
-        unnested = ", ".join(
-            f"unnest(?::{kind}[]) AS {name}" for name, kind in table.columns.items()
-        )
-        cursor.execute(
-            "CREATE OR REPLACE TEMP TABLE raw_rows AS SELECT row_number() OVER () AS row_number, * "
-            f"FROM (SELECT {unnested})",
-            columns,
-        )
-        cursor.execute("CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM raw_rows")
-        found = bad_rows(cursor, table, "staged")
-        refused = [rows[row.row_number - 1] for row in found]
-        if found:
-            put_aside(cursor, table, client.source, found, "raw_rows", "staged")
-            if grid:
-                complete = _without(complete, table, refused)
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE accepted AS SELECT DISTINCT ON ({', '.join(table.key)}) "
-            "* EXCLUDE (row_number) FROM staged ORDER BY row_number"
-        )
-        result = store.upsert(
-            cursor, table, "accepted", batch, complete, "replace", quarantined=len(found)
-        )
-    return result, refused
-
-
-def _without(
-    complete: Mapping[LedgerKey, Sequence[Window]], table: FeedTable, refused: Sequence[Row]
-) -> dict[LedgerKey, list[Window]]:
-    """Take the instants of refused rows out of what counts as complete."""
-    at = list(table.columns).index(table.time)
-    holes = merge((int(row[at]), int(row[at]) + 1) for row in refused if row[at] is not None)
-    return {
-        key: [part for window in windows for part in subtract(window, holes)]
-        for key, windows in complete.items()
-    }

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from data_ingest.clients import FeedError, RefusedError, open_exchange, simulator_clock
 from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
-from data_ingest.downloader import PullReport, download
+from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, candle_kinds, find_feed
+from data_ingest.pull_report import Advance, PullReport
 from data_ingest.snapshots import poll_brackets, poll_chain, poll_depth, pull_instruments
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from data_ingest.clients import ExchangeClient
     from data_ingest.coverage import Window
-    from data_ingest.downloader import Progress
     from data_ingest.feed import Feed
+    from data_ingest.pull_report import Progress
     from data_ingest.spec import MarketSpec
     from data_ingest.store import DataStore
 
@@ -233,6 +234,10 @@ class _MarketPull:
                 report = self._taken(client, keys, poll, at_ms)
                 key = LedgerKey(report.exchange, report.market, report.feed)
                 totals[key] = totals[key] + report if key in totals else report
+                if self.advance and self.set_clock:
+                    span = market.end - market.start
+                    self.advance(Advance(*key.names, at_ms - market.start, span,
+                                         totals[key].rows_read))  # fmt: skip
         if self.set_clock:
             self.set_clock(market.end)
         for total in totals.values():

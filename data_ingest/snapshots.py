@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from data_ingest.clients import FeedError
 from data_ingest.coverage import LedgerKey
-from data_ingest.downloader import PullReport, write_page
 from data_ingest.feed import Ask, Feed, Row, native_name
 from data_ingest.feed_table import find_feed
+from data_ingest.page_writer import write_page
+from data_ingest.pull_report import PullReport
 from data_ingest.schema import DEPTH, INSTRUMENTS
 from data_ingest.symbols import EXCHANGES
 

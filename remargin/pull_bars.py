@@ -13,7 +13,7 @@ from remargin.terminal import number, write_line, write_remarks, write_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from data_ingest.downloader import Advance, PullReport
+    from data_ingest.pull_report import Advance, PullReport
 
 _HEADER = ("feed", "market", "new", "aside", "expected", "stored", "missing", "why")
 SHOWN_SHORTFALLS = 10

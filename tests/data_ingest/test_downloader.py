@@ -8,9 +8,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from data_ingest.coverage import LedgerKey
-from data_ingest.downloader import PullReport, download
+from data_ingest.downloader import download
 from data_ingest.feed import NEWEST, OLDEST, Feed, Paging
 from data_ingest.paging import complete_parts, pieces, split
+from data_ingest.pull_report import PullReport
 from data_ingest.store import DataStore
 from tests.data_ingest.fake_exchange import (
     CALL_FAULTS,

@@ -11,8 +11,9 @@ from backtest.errors import ConfigError, DataError
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 from data_ingest.clients import ExchangeClient, FeedError, ccxt_client, open_exchange
 from data_ingest.coverage import LedgerKey, Window
-from data_ingest.downloader import PullReport, download
+from data_ingest.downloader import download
 from data_ingest.feed_table import find_feed
+from data_ingest.pull_report import PullReport
 from data_ingest.simulator import (
     ExchangeSimulator,
     FaultPlan,
