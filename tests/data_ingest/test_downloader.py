@@ -201,6 +201,16 @@ def test_a_cursor_that_does_not_advance_is_an_error_with_its_place(
     assert kept == 5
 
 
+@pytest.mark.parametrize("paging", [Paging.FORWARD, Paging.BACKWARD, Paging.CONTINUATION])
+def test_one_empty_answer_among_trades_is_not_believed(paging: Paging) -> None:
+    order = OLDEST if paging is Paging.FORWARD else NEWEST
+    history = [(WINDOW[0] + at, f"{at}") for at in range(12)]
+    exchange = FakeExchange(history, paging, order, 5, faults={2: "empty", 4: "empty"})
+    with DataStore(":memory:") as store:
+        pull(store, exchange, fake_feed(exchange, 5, grid=False))
+        assert store.rows("SELECT count(*) FROM option_trades") == [(12,)]
+
+
 def test_a_changed_page_order_is_asked_in_halves_until_no_page_is_cut() -> None:
     """The newest rows of a full page where the oldest were declared: the cut is at the start."""
     history = [(WINDOW[0] + 7 * at, f"{at}") for at in range(40)]

@@ -66,9 +66,16 @@ sys.exit("; ".join(failures) or 0)
 """
 
 
-def pulling(path: Path, url: str) -> subprocess.Popen[bytes]:
+def pulling(path: Path, url: str, code: str = PULL) -> subprocess.Popen[bytes]:
     end = START + DAYS * MS_PER_DAY
-    return subprocess.Popen([sys.executable, "-c", PULL, str(path), url, str(START), str(end)])
+    words = [sys.executable, "-c", code, str(path), url, str(START), str(end)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE)
+
+
+def finished(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Wait for a pull; return its status and what it said."""
+    _, said = process.communicate(timeout=180)
+    return process.returncode, said.decode()
 
 
 def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -86,7 +93,7 @@ def test_ten_kills_and_thirty_faults_leave_the_tables_of_a_clean_pull(tmp_path: 
     chance = random.Random(7)
     kills, starts = 0, 0
     with ExchangeSimulator(PARAMETERS) as clean:
-        assert pulling(tmp_path / "clean.duckdb", clean.url).wait(120) == 0
+        assert finished(pulling(tmp_path / "clean.duckdb", clean.url)) == (0, "")
     with ExchangeSimulator(PARAMETERS, faults=SCHEDULE) as faulty:
         while True:
             process = pulling(tmp_path / "killed.duckdb", faulty.url)
@@ -96,10 +103,10 @@ def test_ten_kills_and_thirty_faults_leave_the_tables_of_a_clean_pull(tmp_path: 
                 time.sleep(0.002)
             if kills < KILLS and process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-                assert process.wait(30) == -signal.SIGKILL
+                assert finished(process)[0] == -signal.SIGKILL
                 kills += 1
                 continue
-            assert process.wait(180) == 0
+            assert finished(process) == (0, "")
             break
         assert len(faulty.fired) >= FAULTS
         assert {fault.kind for fault in faulty.fired} >= {"429", "html", "missing_rows"}
@@ -108,3 +115,26 @@ def test_ten_kills_and_thirty_faults_leave_the_tables_of_a_clean_pull(tmp_path: 
     assert len(expected["candles"]) == 3 * DAYS * 288
     assert all(expected[name] for name in ("option_trades", "chain", "open_interest"))
     assert contents(tmp_path / "killed.duckdb") == expected
+
+
+# A file that may not grow fails as a full disk does: at some write, in the middle of a pull.
+FULL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000,) * 2)\n" + PULL
+
+
+def test_a_full_disk_stops_a_pull_with_a_sentence_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "full.duckdb"
+    with ExchangeSimulator(PARAMETERS) as server:
+        status, said = finished(pulling(path, server.url, FULL_DISK))
+        assert (status, "StoreError: the store" in said) == (1, True), said
+        assert "what was stored before is safe" in said
+        with DataStore(path, read_only=True) as store:
+            ((kept,),) = store.rows("SELECT sum(rows_added) FROM batches")
+        assert kept > 0
+        asked = server.requests
+        server.set_clock(PARAMETERS.end)
+        assert finished(pulling(path, server.url)) == (0, "")
+        resumed = server.requests - asked
+        server.set_clock(PARAMETERS.end)
+        assert finished(pulling(tmp_path / "clean.duckdb", server.url)) == (0, "")
+        assert resumed < server.requests - asked - resumed
+    assert contents(path) == contents(tmp_path / "clean.duckdb")
