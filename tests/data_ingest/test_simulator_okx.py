@@ -169,6 +169,12 @@ def test_trades_page_backwards_by_their_id(okx: Any) -> None:
     assert [int(row["tradeId"]) for row in later] == list(
         range(int(newest[-1]["id"]), int(newest[-1]["id"]) - 100, -1)
     )
+    top = int(newest[-1]["id"])
+    few = okx.publicGetMarketHistoryTrades({"instId": SWAP, "before": top - 3})["data"]
+    assert [int(row["tradeId"]) for row in few] == [top, top - 1, top - 2]
+    by_time = {"instId": SWAP, "type": "2", "after": few[-1]["ts"], "limit": 2}
+    older = okx.publicGetMarketHistoryTrades(by_time)["data"]
+    assert [int(row["tradeId"]) for row in older] == [top - 3, top - 4]
 
 
 def test_the_chain_reaches_ccxt_and_its_volatilities_come_apart(okx: Any) -> None:
