@@ -89,6 +89,9 @@ class OkxBoard:
 
     def _mark_price(self, params: Params, now_ms: int) -> list[dict[str, str]]:
         wanted = params.get("instId")
+        if params.get("instType") == "OPTION":
+            marks = self.family(params).marks(now_ms)
+            return [row for row in marks if wanted in (None, row["instId"])]
         return [
             {
                 "instType": "SWAP",

@@ -103,6 +103,22 @@ class OkxOptions:
             )
         return found
 
+    def marks(self, now_ms: int) -> list[dict[str, str]]:
+        """Return the mark of every living option, in coins."""
+        rows = self._alive(now_ms)
+        if not len(rows):
+            return []
+        marks = self._desk.quotes(rows, now_ms)["mark"]
+        return [
+            {
+                "instType": "OPTION",
+                "instId": self.names[row],
+                "markPx": f"{mark:.10f}",
+                "ts": str(now_ms),
+            }
+            for row, mark in zip(rows.tolist(), marks.tolist(), strict=True)
+        ]
+
     def tickers(self, now_ms: int) -> list[dict[str, str]]:
         """Return quotes and the last day of every living option."""
         rows = self._alive(now_ms)
