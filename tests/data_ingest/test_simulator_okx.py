@@ -184,6 +184,13 @@ def test_the_chain_reaches_ccxt_and_its_volatilities_come_apart(okx: Any) -> Non
     }
     assert {option["info"]["instId"] for option in chain.values()} == set(summary)
     assert all(0.05 < float(row["markVol"]) < 5 for row in summary.values())
+    asked = {"instType": "OPTION", "uly": "BTC-USD"}
+    marks = {row["instId"]: row["markPx"] for row in okx.publicGetPublicMarkPrice(asked)["data"]}
+    assert set(marks) == set(summary)
+    for option in chain.values():
+        mark = float(marks[option["info"]["instId"]])
+        assert (option["bidPrice"] or 0.0) <= mark + 1e-6
+        assert mark <= option["askPrice"] + 1e-6
     expiry = next(iter(summary)).split("-")[2]
     one = okx.publicGetPublicOptSummary({"uly": "BTC-USD", "expTime": expiry})["data"]
     assert {row["instId"].split("-")[2] for row in one} == {expiry}
