@@ -82,6 +82,26 @@ def test_the_candle_in_progress_says_that_it_is_not_confirmed(
     assert int(rows[0][0]) == START + 30 * MS_PER_HOUR
 
 
+@pytest.mark.parametrize(
+    ("bar", "hours", "opens_at"), [("6H", 6, 4), ("12H", 12, 4), ("1D", 24, 16), ("1Dutc", 24, 0)]
+)
+def test_long_bars_open_at_midnight_in_hong_kong_unless_asked_in_utc(
+    okx: Any, bar: str, hours: int, opens_at: int
+) -> None:
+    rows = okx.publicGetMarketHistoryCandles({"instId": SWAP, "bar": bar, "limit": 5})["data"]
+    assert {int(row[0]) // MS_PER_HOUR % hours for row in rows} == {opens_at % hours}
+    assert int(rows[0][0]) // MS_PER_HOUR % 24 in range(opens_at % hours, 24, hours)
+    opened = int(rows[1][0])
+    hourly = okx.publicGetMarketHistoryCandles(
+        {"instId": SWAP, "bar": "1H", "before": opened - 1, "after": opened + hours * MS_PER_HOUR}
+    )["data"]
+    assert rows[1][1] == hourly[-1][1]
+    assert float(rows[1][2]) == max(float(row[2]) for row in hourly)
+    assert rows[1][4] == hourly[0][4]
+    held = okx.publicGetRubikStatContractsOpenInterestHistory({"instId": SWAP, "period": bar})
+    assert {int(row[0]) // MS_PER_HOUR % hours for row in held["data"]} == {opens_at % hours}
+
+
 def test_recent_candles_end_where_the_history_path_goes_on(okx: Any) -> None:
     recent = START + 30 * MS_PER_DAY
     window = {"instId": SWAP, "bar": "1H", "after": recent}
@@ -219,8 +239,7 @@ def test_deliveries_tell_what_was_exercised(simulator: ExchangeSimulator, okx: A
     [
         ({"instId": "DOGE-USDT-SWAP", "bar": "1H"}, ccxt.BadSymbol, "51001"),
         ({"instId": SWAP, "bar": "1m"}, ccxt.BadRequest, "51000"),
-        # Bars that open at midnight in Hong Kong are refused, not served shifted.
-        ({"instId": SWAP, "bar": "1D"}, ccxt.BadRequest, "51000"),
+        ({"instId": SWAP, "bar": "1W"}, ccxt.BadRequest, "51000"),
         ({"bar": "1H"}, ccxt.BadRequest, "50014"),
     ],
 )

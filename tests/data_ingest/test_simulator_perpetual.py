@@ -26,18 +26,25 @@ INSTANTS = st.integers(START - 2 * MS_PER_DAY, END + 2 * MS_PER_DAY)
     now_ms=st.integers(START, END),
     limit=st.integers(1, 400),
     oldest=st.booleans(),
+    offset_ms=st.sampled_from([0, 4 * 12 * STEP_MS, 16 * 12 * STEP_MS]),
 )
 def test_a_page_holds_the_candles_of_its_window_that_are_known(
-    length_ms: int, first_ms: int, last_ms: int, now_ms: int, limit: int, oldest: bool
+    length_ms: int,
+    first_ms: int,
+    last_ms: int,
+    now_ms: int,
+    limit: int,
+    oldest: bool,
+    offset_ms: int,
 ) -> None:
     known_ms = START + (now_ms - START) // STEP_MS * STEP_MS
     due = [
         opened
         for opened in range(START, known_ms, STEP_MS)
-        if opened % length_ms == 0 and first_ms <= opened <= last_ms
+        if (opened - offset_ms) % length_ms == 0 and first_ms <= opened <= last_ms
     ]
     due = due[:limit] if oldest else due[-limit:]
-    bars = PERPETUAL.bars("trade", length_ms, first_ms, last_ms, now_ms, limit, oldest)
+    bars = PERPETUAL.bars("trade", length_ms, first_ms, last_ms, now_ms, limit, oldest, offset_ms)
     assert bars.opens.tolist() == due
     assert bars.closed.tolist() == [opened + length_ms <= now_ms for opened in due]
     steps = MARKET.venue("BTC", "okx").trade
