@@ -180,14 +180,19 @@ class BinanceApi:
             kind, length_ms, start_ms, end_ms, now_ms, limit, oldest="startTime" in params
         )
         traded = kind == "trade"
+        usd = bars.volume_usd if traded else np.zeros(len(bars.opens))
+        close = bars.prices[:, 3] if traded else np.ones(len(bars.opens))
+        columns = zip(
+            bars.opens.tolist(),
+            bars.prices.tolist(),
+            usd.tolist(),
+            contract.size(usd, close).tolist(),
+            contract.turnover(usd, close).tolist(),
+            strict=True,
+        )
         decimals = 8 if kind == "premium" else 2
         rows = []
-        for opened, bar, dollars in zip(
-            bars.opens.tolist(), bars.prices.tolist(), bars.volume_usd.tolist(), strict=True
-        ):
-            usd = dollars if traded else 0.0
-            price = bar[3] if traded else 1.0
-            size, quote = contract.size(usd, price), contract.turnover(usd, price)
+        for opened, bar, paid, size, quote in columns:
             rows.append(
                 [
                     opened,
@@ -195,7 +200,7 @@ class BinanceApi:
                     f"{size:.3f}",
                     opened + length_ms - 1,
                     f"{quote:.2f}",
-                    int(usd / 4_000.0) if traded else length_ms // 1_000,
+                    int(paid / 4_000.0) if traded else length_ms // 1_000,
                     f"{0.5 * size:.3f}",
                     f"{0.5 * quote:.2f}",
                     "0",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from data_ingest.simulator.perpetual import Perpetual
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from data_ingest.simulator.crowd import Crowd
     from data_ingest.simulator.market import SimulatedMarket
 
+Amount = TypeVar("Amount", float, np.ndarray)
 Params = dict[str, str]
 QUOTE = "USDT"
 SHORT_INTERVAL_ASSET = "ETH"
@@ -44,13 +47,18 @@ class Contract:
         """The coin."""
         return self.perpetual.asset
 
-    def size(self, usd: float, price_usd: float) -> float:
+    def size(self, usd: Amount, price_usd: Amount) -> Amount:
         """Return a size as the exchange states it: coins, or contracts where inverse."""
-        return usd / price_usd if self.contract_usd is None else round(usd / self.contract_usd)
+        if self.contract_usd is None:
+            coins: Amount = usd / price_usd
+            return coins
+        contracts: Amount = np.round(usd / self.contract_usd)
+        return contracts
 
-    def turnover(self, usd: float, price_usd: float) -> float:
+    def turnover(self, usd: Amount, price_usd: Amount) -> Amount:
         """Return a turnover: dollars, or coins where inverse."""
-        return usd if self.contract_usd is None else usd / price_usd
+        coins: Amount = usd / price_usd
+        return usd if self.contract_usd is None else coins
 
 
 def usd_margined(market: SimulatedMarket, crowd: Crowd) -> dict[str, Contract]:

@@ -101,6 +101,7 @@ class DeribitApi:
             "get_last_trades_by_currency_and_time": self._trades_of_currency,
             "get_volatility_index_data": self._volatility_index,
             "get_book_summary_by_currency": self._book_summary,
+            "get_book_summary_by_instrument": self._book_summary_of_instrument,
             "get_index_price": self._index_price,
             "get_delivery_prices": self._delivery_prices,
             "get_last_settlements_by_currency": self._settlements_of_currency,
@@ -225,6 +226,14 @@ class DeribitApi:
         if kind in (None, "option"):
             rows.extend(self._options[name].summary(now_ms))
         return rows
+
+    def _book_summary_of_instrument(self, params: Params, now_ms: int) -> list[dict[str, Any]]:
+        name, option = self._find(params)
+        if option is None:
+            return [self._perpetuals[name].summary(now_ms)]
+        wanted = params["instrument_name"]
+        rows = self._options[name].summary(now_ms)
+        return [row for row in rows if row["instrument_name"] == wanted]
 
     def _ticker(self, params: Params, now_ms: int) -> dict[str, Any]:
         name, option = self._find(params)

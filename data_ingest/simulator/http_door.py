@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import struct
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -107,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.simulator.hold(fault.hang_s)
                 self.close_connection = True
             case "reset":
-                self.close_connection = True
+                self._reset()
             case "truncated":
                 self._write(200, body, cut=len(body) // 2)
                 self.close_connection = True
@@ -117,6 +120,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._write(200, b"<html>busy</html>", {"Content-Type": "text/html"})
             case _:
                 self._write(200, body[:-1])
+
+    def _reset(self) -> None:
+        """Drop the connection as a crashed host does: with a reset instead of a farewell."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # Closed below the socket, since its own way of closing says farewell first.
+        os.close(self.connection.detach())
+        self.close_connection = True
 
     def _send(self, answer: Answer, skew_ms: int = 0) -> None:
         now_s = (self.server.simulator.now_ms + skew_ms) / 1_000

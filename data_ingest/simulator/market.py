@@ -149,6 +149,7 @@ class SimulatedMarket:
         timeframe_ms: int,
         start_ms: int,
         end_ms: int,
+        offset_ms: int = 0,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Aggregate steps that ended by ``end_ms`` into candles that open from ``start_ms`` on.
 
@@ -164,6 +165,8 @@ class SimulatedMarket:
             Length of a candle, a multiple of five minutes, aligned to midnight UTC.
         start_ms, end_ms
             The window; nothing after ``end_ms`` is used.
+        offset_ms
+            How long after midnight UTC the candles are aligned instead.
 
         Returns
         -------
@@ -177,7 +180,8 @@ class SimulatedMarket:
             "trade": venue.trade, "mark": venue.mark, "index": path.index
         }[kind]  # fmt: skip
         origin = self.parameters.start
-        first_open = max(origin, -(-start_ms // timeframe_ms) * timeframe_ms)
+        start_ms = max(origin, start_ms) - offset_ms
+        first_open = -(-start_ms // timeframe_ms) * timeframe_ms + offset_ms
         first, last = (first_open - origin) // STEP_MS, self.point(end_ms)
         if first >= last:
             return np.empty(0, np.int64), np.empty((0, 4)), np.empty(0)

@@ -26,17 +26,21 @@ KEPT_CANDLES = 1_440
 FUNDING_HOURS = 8
 FUNDING_KEPT_MS = 92 * MS_PER_DAY
 BARS_MS = {
-    "5m": 300_000,
-    "15m": 900_000,
-    "30m": 1_800_000,
-    "1H": MS_PER_HOUR,
-    "2H": 2 * MS_PER_HOUR,
-    "4H": 4 * MS_PER_HOUR,
-    "6Hutc": 6 * MS_PER_HOUR,
-    "12Hutc": 12 * MS_PER_HOUR,
-    "1Dutc": MS_PER_DAY,
+    "5m": (300_000, 0),
+    "15m": (900_000, 0),
+    "30m": (1_800_000, 0),
+    "1H": (MS_PER_HOUR, 0),
+    "2H": (2 * MS_PER_HOUR, 0),
+    "4H": (4 * MS_PER_HOUR, 0),
+    # Long bars count from midnight in Hong Kong, unless they are asked for in UTC.
+    "6H": (6 * MS_PER_HOUR, 4 * MS_PER_HOUR),
+    "12H": (12 * MS_PER_HOUR, 4 * MS_PER_HOUR),
+    "1D": (MS_PER_DAY, 16 * MS_PER_HOUR),
+    "6Hutc": (6 * MS_PER_HOUR, 0),
+    "12Hutc": (12 * MS_PER_HOUR, 0),
+    "1Dutc": (MS_PER_DAY, 0),
 }
-PERIODS_MS = {**BARS_MS, "6H": 6 * MS_PER_HOUR, "12H": 12 * MS_PER_HOUR, "1D": MS_PER_DAY}
+"""Length of each bar, and how long after midnight UTC the first one of a day opens."""
 TIER_CONTRACTS = (
     (2_500, 100.0, 0.004),
     (10_000, 75.0, 0.005),
@@ -161,18 +165,19 @@ class OkxApi:
     def _candles(
         self, params: Params, now_ms: int, kind: str, page: int, kept: int | None = None
     ) -> list[list[str]]:
-        length_ms = BARS_MS.get(params.get("bar", ""))
-        if length_ms is None:
+        if params.get("bar") not in BARS_MS:
             raise OkxError("51000", "Parameter bar error", 400)
+        length_ms, offset_ms = BARS_MS[params["bar"]]
         wanted = given(params, "instId")
         if kind == "index":
             wanted += "-SWAP"
         swap = self._board.swap(wanted)
         first_ms, last_ms = window_of(params, "before", "after")
         if kept is not None:
-            first_ms = max(first_ms, now_ms // length_ms * length_ms - (kept - 1) * length_ms)
+            first_ms = max(first_ms, now_ms - kept * length_ms + 1)
+        limit = limit_of(params, page)
         bars = swap.perpetual.bars(
-            kind, length_ms, first_ms, last_ms, now_ms, limit_of(params, page)
+            kind, length_ms, first_ms, last_ms, now_ms, limit, offset_ms=offset_ms
         )
         rows = []
         for place, opened in enumerate(bars.opens.tolist()):
@@ -258,13 +263,13 @@ class OkxApi:
 
     def _statistics(self, params: Params, now_ms: int, swap: Swap) -> list[int]:
         """Return the instants of one page of a trading statistic, newest first."""
-        length_ms = PERIODS_MS.get(params.get("period", "5m"))
-        if length_ms is None:
+        if params.get("period", "5m") not in BARS_MS:
             raise OkxError("51000", "Parameter period error", 400)
+        length_ms, offset_ms = BARS_MS[params.get("period", "5m")]
         first_ms, last_ms = window_of(params, "begin", "end")
-        oldest_ms = now_ms // length_ms * length_ms - (KEPT_CANDLES - 1) * length_ms
+        oldest_ms = now_ms - KEPT_CANDLES * length_ms + 1
         instants = swap.perpetual.marks_of(
-            length_ms, max(first_ms, oldest_ms), min(last_ms, now_ms)
+            length_ms, max(first_ms, oldest_ms), min(last_ms, now_ms), offset_ms
         )
         return list(instants)[::-1][: limit_of(params, 100)]
 

@@ -81,6 +81,7 @@ class Perpetual:
         now_ms: int,
         limit: int,
         oldest: bool = False,
+        offset_ms: int = 0,
     ) -> Bars:
         """Return candles that open in ``[first_ms, last_ms]``, at most ``limit`` of them.
 
@@ -98,18 +99,20 @@ class Perpetual:
             Most candles.
         oldest
             Keep the oldest of too many, instead of the newest.
+        offset_ms
+            How long after midnight UTC the candles are aligned.
         """
         origin = self._market.parameters.start
         known_ms = origin + self._market.point(now_ms) * STEP_MS
-        last_open = min(last_ms, known_ms - 1) // length_ms * length_ms
-        first_open = -(-max(first_ms, origin) // length_ms) * length_ms
+        last_open = _floor(min(last_ms, known_ms - 1), length_ms, offset_ms)
+        first_open = -_floor(-max(first_ms, origin), length_ms, -offset_ms)
         if oldest:
             last_open = min(last_open, first_open + (limit - 1) * length_ms)
         else:
             first_open = max(first_open, last_open - (limit - 1) * length_ms)
         end_ms = min(known_ms, last_open + length_ms)
         opens, prices, volume_usd = self._market.candles(
-            self.asset, self.exchange, kind, length_ms, first_open, max(end_ms, origin)
+            self.asset, self.exchange, kind, length_ms, first_open, max(end_ms, origin), offset_ms
         )
         return Bars(opens, prices, volume_usd, opens + length_ms <= now_ms)
 
@@ -189,13 +192,17 @@ class Perpetual:
         path = self._crowd.long_share(self.asset, self.exchange, who)
         return float(path[self._market.point(at_ms)])
 
-    def marks_of(self, length_ms: int, first_ms: int, last_ms: int) -> range:
+    def marks_of(self, length_ms: int, first_ms: int, last_ms: int, offset_ms: int = 0) -> range:
         """Return the instants of a regular statistic in ``[first_ms, last_ms]``."""
-        origin = self._market.parameters.start
-        first = -(-max(first_ms, origin) // length_ms) * length_ms
-        return range(first, last_ms + 1, length_ms)
+        first_ms = max(first_ms, self._market.parameters.start)
+        return range(-_floor(-first_ms, length_ms, -offset_ms), last_ms + 1, length_ms)
 
     @property
     def listed_ms(self) -> int:
         """When the contract was listed: a year before the span."""
         return self._market.parameters.start - 365 * MS_PER_DAY
+
+
+def _floor(at_ms: int, length_ms: int, offset_ms: int) -> int:
+    """Return the last instant of a raster at or before a time."""
+    return (at_ms - offset_ms) // length_ms * length_ms + offset_ms

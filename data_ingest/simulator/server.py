@@ -54,6 +54,17 @@ class ExchangeSimulator:
         Let Deribit's trading host serve trades of the last day only, as the real one does; its
         archive is at ``/archive`` in either case.
 
+    Attributes
+    ----------
+    market : SimulatedMarket
+        What is traded.
+    exchanges : Exchanges
+        Who answers, without the HTTP.
+    requests : int
+        Exchange requests answered so far.
+    buckets : dict of str to list of TokenBucket
+        The rate limits of each exchange; empty without them.
+
     Examples
     --------
     >>> with ExchangeSimulator() as simulator:  # doctest: +SKIP
@@ -77,7 +88,7 @@ class ExchangeSimulator:
         self._faults = FaultDesk(_schedule(faults))
         self._pages: dict[str, Answer] = {}
         limits = RATE_LIMITS if rate_limits else {}
-        self._buckets = {
+        self.buckets = {
             name: [TokenBucket(limit) for limit in rules] for name, rules in limits.items()
         }
         self._stopped = threading.Event()
@@ -185,7 +196,7 @@ class ExchangeSimulator:
                 return Answer(404, {"error": f"no exchange serves {path}"}), None
             self.requests += 1
             exchange, path, question = found
-            wait_s = max((one.take(path) for one in self._buckets.get(exchange, ())), default=0.0)
+            wait_s = max((one.take(path) for one in self.buckets.get(exchange, ())), default=0.0)
             fault = None if wait_s else self._faults.next(path, self._now_ms)
             skew_ms = fault.skew_ms if fault and fault.kind == "clock_skew" else 0
             stated_ms = self._now_ms + skew_ms

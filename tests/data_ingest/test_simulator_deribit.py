@@ -184,3 +184,13 @@ def test_funding_can_be_asked_for_in_the_first_hour(
     simulator.set_clock(START)
     assert deribit.fetch_funding_rate_history(PERPETUAL, START, 10, {"until": END}) == []
     assert deribit.fetch_ticker(PERPETUAL)["last"] > 0
+
+
+def test_open_interest_is_known_of_now_only(simulator: ExchangeSimulator, deribit: Any) -> None:
+    held = float(deribit.fetch_open_interest(PERPETUAL)["info"]["open_interest"])
+    share = simulator.market.parameters.liquidity.deribit_share
+    model = share * simulator.market.assets["BTC"].open_interest_usd[-1]
+    assert held == pytest.approx(model, abs=10)
+    option = next(iter(deribit.fetch_option_chain("BTC").values()))["info"]
+    asked = {"instrument_name": option["instrument_name"]}
+    assert deribit.publicGetGetBookSummaryByInstrument(asked)["result"] == [option]

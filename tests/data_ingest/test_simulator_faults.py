@@ -7,8 +7,10 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ccxt
 import pytest
@@ -100,6 +102,19 @@ def test_a_body_that_is_no_json_is_no_error_to_ccxt_but_leaves_no_answer(
     fail(simulator, Fault(kind=kind, times=1))
     assert binance.fetch_ohlcv("BTC/USDT:USDT", "1h", START, 10) == []
     assert binance.last_json_response is None
+
+
+def test_a_reset_is_one_and_not_a_farewell(simulator: ExchangeSimulator) -> None:
+    fail(simulator, Fault(kind="reset", times=1))
+    url = urlsplit(simulator.url)
+    connection = HTTPConnection(str(url.hostname), url.port)
+    connection.request("GET", "/fapi/v1/ping")
+    with pytest.raises(ConnectionResetError):
+        connection.getresponse()
+    connection.close()
+    connection.request("GET", "/fapi/v1/ping")
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_a_hanging_request_runs_into_the_clients_time_out(
@@ -345,6 +360,11 @@ def test_whoever_asks_too_fast_is_refused_as_the_exchange_does(
     exchange: str, ask: Any, error: str
 ) -> None:
     with ExchangeSimulator(PARAMETERS, rate_limits=True) as simulator:
+        # Time stands still, or a slow machine would never be too fast.
+        began = time.monotonic()
+        for buckets in simulator.buckets.values():
+            for bucket in buckets:
+                bucket.clock = lambda: began
         client = client_of(simulator, exchange)
         with pytest.raises((ccxt.RateLimitExceeded, ccxt.DDoSProtection), match=error):
             hurry(ask, client)

@@ -82,6 +82,26 @@ def test_the_candle_in_progress_says_that_it_is_not_confirmed(
     assert int(rows[0][0]) == START + 30 * MS_PER_HOUR
 
 
+@pytest.mark.parametrize(
+    ("bar", "hours", "opens_at"), [("6H", 6, 4), ("12H", 12, 4), ("1D", 24, 16), ("1Dutc", 24, 0)]
+)
+def test_long_bars_open_at_midnight_in_hong_kong_unless_asked_in_utc(
+    okx: Any, bar: str, hours: int, opens_at: int
+) -> None:
+    rows = okx.publicGetMarketHistoryCandles({"instId": SWAP, "bar": bar, "limit": 5})["data"]
+    assert {int(row[0]) // MS_PER_HOUR % hours for row in rows} == {opens_at % hours}
+    assert int(rows[0][0]) // MS_PER_HOUR % 24 in range(opens_at % hours, 24, hours)
+    opened = int(rows[1][0])
+    hourly = okx.publicGetMarketHistoryCandles(
+        {"instId": SWAP, "bar": "1H", "before": opened - 1, "after": opened + hours * MS_PER_HOUR}
+    )["data"]
+    assert rows[1][1] == hourly[-1][1]
+    assert float(rows[1][2]) == max(float(row[2]) for row in hourly)
+    assert rows[1][4] == hourly[0][4]
+    held = okx.publicGetRubikStatContractsOpenInterestHistory({"instId": SWAP, "period": bar})
+    assert {int(row[0]) // MS_PER_HOUR % hours for row in held["data"]} == {opens_at % hours}
+
+
 def test_recent_candles_end_where_the_history_path_goes_on(okx: Any) -> None:
     recent = START + 30 * MS_PER_DAY
     window = {"instId": SWAP, "bar": "1H", "after": recent}
@@ -169,6 +189,12 @@ def test_trades_page_backwards_by_their_id(okx: Any) -> None:
     assert [int(row["tradeId"]) for row in later] == list(
         range(int(newest[-1]["id"]), int(newest[-1]["id"]) - 100, -1)
     )
+    top = int(newest[-1]["id"])
+    few = okx.publicGetMarketHistoryTrades({"instId": SWAP, "before": top - 3})["data"]
+    assert [int(row["tradeId"]) for row in few] == [top, top - 1, top - 2]
+    by_time = {"instId": SWAP, "type": "2", "after": few[-1]["ts"], "limit": 2}
+    older = okx.publicGetMarketHistoryTrades(by_time)["data"]
+    assert [int(row["tradeId"]) for row in older] == [top - 3, top - 4]
 
 
 def test_the_chain_reaches_ccxt_and_its_volatilities_come_apart(okx: Any) -> None:
@@ -178,6 +204,13 @@ def test_the_chain_reaches_ccxt_and_its_volatilities_come_apart(okx: Any) -> Non
     }
     assert {option["info"]["instId"] for option in chain.values()} == set(summary)
     assert all(0.05 < float(row["markVol"]) < 5 for row in summary.values())
+    asked = {"instType": "OPTION", "uly": "BTC-USD"}
+    marks = {row["instId"]: row["markPx"] for row in okx.publicGetPublicMarkPrice(asked)["data"]}
+    assert set(marks) == set(summary)
+    for option in chain.values():
+        mark = float(marks[option["info"]["instId"]])
+        assert (option["bidPrice"] or 0.0) <= mark + 1e-6
+        assert mark <= option["askPrice"] + 1e-6
     expiry = next(iter(summary)).split("-")[2]
     one = okx.publicGetPublicOptSummary({"uly": "BTC-USD", "expTime": expiry})["data"]
     assert {row["instId"].split("-")[2] for row in one} == {expiry}
@@ -206,8 +239,7 @@ def test_deliveries_tell_what_was_exercised(simulator: ExchangeSimulator, okx: A
     [
         ({"instId": "DOGE-USDT-SWAP", "bar": "1H"}, ccxt.BadSymbol, "51001"),
         ({"instId": SWAP, "bar": "1m"}, ccxt.BadRequest, "51000"),
-        # Bars that open at midnight in Hong Kong are refused, not served shifted.
-        ({"instId": SWAP, "bar": "1D"}, ccxt.BadRequest, "51000"),
+        ({"instId": SWAP, "bar": "1W"}, ccxt.BadRequest, "51000"),
         ({"bar": "1H"}, ccxt.BadRequest, "50014"),
     ],
 )
