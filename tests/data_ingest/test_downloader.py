@@ -109,7 +109,7 @@ def test_whatever_the_pages_bars_stored_are_bars_served_and_the_rest_is_said_to_
         assert noted == [(*one.window, one.reason) for one in report.shortfalls]
 
 
-trades = st.lists(st.integers(WINDOW[0] - 20, WINDOW[0] + 400), max_size=40).map(
+trades = st.lists(st.integers(WINDOW[0] - 20, WINDOW[0] + 400), min_size=10, max_size=40).map(
     lambda times: [(at, f"{place}") for place, at in enumerate(sorted(times))]
 )
 
