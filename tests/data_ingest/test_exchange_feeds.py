@@ -13,6 +13,7 @@ from data_ingest.clients import ExchangeClient, open_exchange
 from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS
+from data_ingest.inventory import inventory
 from data_ingest.simulator import ExchangeSimulator, MarketParameters
 from data_ingest.snapshots import poll_brackets, poll_chain, poll_depth, pull_instruments
 from data_ingest.store import DataStore
@@ -58,6 +59,8 @@ def test_a_history_is_whole_and_asked_for_once(
         hours = 1 if exchange in ("deribit", "hyperliquid") and name == "funding" else hours
         assert report.expected == report.stored == 72 // hours
     assert report.stored > 0
+    (held,) = [row for row in inventory(store) if row.start_ms]
+    assert (held.exchange, held.rows) == (exchange, report.stored)
     asked = simulator.requests
     again = download(store, client, feed, target, WINDOW, period)
     assert (again.rows_read, again.stored) == (0, report.stored)
