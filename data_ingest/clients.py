@@ -196,15 +196,17 @@ class ExchangeClient:
         """Return the time, milliseconds UTC, by the earlier of the exchange's clock and ours.
 
         A bar is over when both say so: if either runs ahead, no open bar is stored. An exchange
-        that does not tell its time stamps its order books with it, for which ``symbol`` is.
+        that does not tell its time stamps its order books with it, for which ``symbol`` is;
+        one that has neither, as an archive of trades, has no open bars either.
         """
+        ours = time.time_ns() // 1_000_000
         try:
             theirs = int(self.call("fetch_time", read=int))
         except RefusedError:
             if symbol is None:
-                raise
+                return ours
             theirs = self.call("fetch_order_book", symbol, read=lambda book: int(book["timestamp"]))
-        return min(theirs, time.time_ns() // 1_000_000)
+        return min(theirs, ours)
 
     def market(self, symbol: str) -> Mapping[str, Any]:
         """Return what ccxt knows of a market.

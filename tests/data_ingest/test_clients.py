@@ -102,5 +102,4 @@ def test_time_is_the_earlier_of_two_clocks_and_of_a_book_where_none_is_told() ->
     told(client.ccxt, "fetch_time", ccxt.ExchangeError("no clock here"))
     told(client.ccxt, "fetch_order_book", {"timestamp": 7_000})
     assert client.now_ms("BTC/USDC:USDC") == 7_000
-    with pytest.raises(RefusedError, match="no clock here"):
-        client.now_ms()
+    assert abs(client.now_ms() - time() * 1000) < 60_000
