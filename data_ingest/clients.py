@@ -3,17 +3,20 @@
 Two of ccxt's habits would corrupt a history silently. A malformed or empty answer with status
 200 comes back as an empty list, not as an error; and its retry has no back-off. So every call
 goes through `ExchangeClient.call`, which keeps the last parsed answer, treats "nothing parsed"
-as a failure, waits longer each time, and honours ``Retry-After``.
+and "parsed into another shape" as failures, waits longer each time, and honours
+``Retry-After``. What asking again cannot help is a `RefusedError`, at once.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import time
 import urllib.request
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,18 +24,34 @@ from backtest.errors import ConfigError, DataError, nearest
 from data_ingest.symbols import EXCHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DERIBIT_HISTORY_URL = "https://history.deribit.com"
 """Host of Deribit's archive; the trading host serves only the last day of trades, and answers
 an older question with an empty list."""
 
 LONGEST_WAIT_S = 60.0
+"""Where our own doubling waits stop."""
+
+LONGEST_BAN_S = 900.0
+"""An exchange that asks for a longer pause is not waited for; the next pull goes on."""
+
+BAN_WAIT_S = 30.0
+"""Shortest pause after a 418: asking again during a ban makes it longer."""
+
+_BANNED = re.compile(r"\b(?:GET|POST) \S+ 418\b")
 _PERMANENT_STATUS = re.compile(r"\b(?:GET|POST) \S+ (400|403|404|451)\b")
+
+
+_OTHER_SHAPE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 
 class FeedError(DataError):
     """An exchange that does not answer, or answers nonsense."""
+
+
+class RefusedError(FeedError):
+    """A question that the exchange refuses for good; others may still be asked."""
 
 
 def ccxt_client(exchange_id: str, base_url: str | None = None) -> Any:
@@ -41,7 +60,7 @@ def ccxt_client(exchange_id: str, base_url: str | None = None) -> Any:
     Parameters
     ----------
     exchange_id : str
-        ``deribit`` or ``binanceusdm``.
+        One of `EXCHANGES`.
     base_url : str, optional
         Scheme and host that replace the exchange's own, for example a simulator on loopback.
 
@@ -56,6 +75,9 @@ def ccxt_client(exchange_id: str, base_url: str | None = None) -> Any:
     ccxt = importlib.import_module("ccxt")
     client = getattr(ccxt, exchange_id)({"enableRateLimit": True})
     client.enableLastJsonResponse = True
+    if kinds := EXCHANGES[exchange_id].market_kinds:
+        # Spot markets, and those that users deploy, cost requests and are never pulled.
+        client.options["fetchMarkets"] = {**client.options["fetchMarkets"], "types": list(kinds)}
     if base_url is not None:
         root = base_url.rstrip("/")
         api = client.urls["api"]
@@ -100,7 +122,13 @@ class ExchangeClient:
         """The client's name and version, for provenance."""
         return f"ccxt {importlib.import_module('ccxt').__version__}"
 
-    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
+    def call(
+        self,
+        method: str,
+        *arguments: Any,
+        read: Callable[[Any], Any] = lambda answer: answer,
+        **named: Any,
+    ) -> Any:
         """Call a ccxt method until it answers.
 
         Parameters
@@ -109,23 +137,28 @@ class ExchangeClient:
             Name of a unified or implicit ccxt method.
         *arguments, **named
             Its arguments.
+        read : callable
+            Turns the answer into what is returned. If it finds another shape than it knows
+            (``KeyError``, ``TypeError``, ``ValueError``, ``IndexError``), it is asked again.
 
         Returns
         -------
         object
-            What the method returned; its raw answer is ``ccxt.last_json_response``.
+            What ``read`` made of the answer; the raw one is ``ccxt.last_json_response``.
 
         Raises
         ------
+        RefusedError
+            Where asking again cannot help.
         FeedError
-            After ``attempts`` failures, or at once where asking again cannot help.
+            After ``attempts`` failures, or if the exchange asks for a very long pause.
         """
         ccxt = importlib.import_module("ccxt")
         wait_s = self.first_wait_s
         failure = ""
         for attempt in range(self.attempts):
             if attempt:
-                self.sleep(max(wait_s, self._asked_to_wait_s()))
+                self.sleep(self._pause_s(wait_s, failure, method))
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             self.ccxt.last_json_response = None
             self.ccxt.last_response_headers = None
@@ -134,18 +167,81 @@ class ExchangeClient:
             except ccxt.OperationFailed as error:
                 failure = _one_line(error)
                 if _PERMANENT_STATUS.search(failure):
-                    break
+                    raise self._refused(method, attempt, failure) from error
             except ccxt.BaseError as error:
-                failure = _one_line(error)
-                break
+                raise self._refused(method, attempt, _one_line(error)) from error
+            except _OTHER_SHAPE as error:
+                # ccxt's own parser met a document that it does not know.
+                failure = f"the answer has another shape ({type(error).__name__}: {error})"
             else:
-                if self.ccxt.last_json_response is not None:
-                    return answer
-                failure = "the answer is empty or not JSON"
-        raise FeedError(
+                if self.ccxt.last_json_response is None:
+                    failure = "the answer is empty or not JSON"
+                    continue
+                try:
+                    return read(answer)
+                except _OTHER_SHAPE as error:
+                    failure = f"the answer has another shape ({type(error).__name__}: {error})"
+        raise FeedError(self._told(method, attempt, failure))
+
+    def _told(self, method: str, attempt: int, failure: str) -> str:
+        return (
             f"{self.exchange_id} at {self.source} did not answer {method} after {attempt + 1} "
             f"attempt{'s' if attempt else ''}: {failure}."
         )
+
+    def _refused(self, method: str, attempt: int, failure: str) -> RefusedError:
+        return RefusedError(self._told(method, attempt, failure))
+
+    def now_ms(self, symbol: str | None = None) -> int:
+        """Return the time, milliseconds UTC, by the earlier of the exchange's clock and ours.
+
+        A bar is over when both say so: if either runs ahead, no open bar is stored. An exchange
+        that does not tell its time stamps its order books with it, for which ``symbol`` is;
+        one that has neither, as an archive of trades, has no open bars either.
+        """
+        ours = time.time_ns() // 1_000_000
+        try:
+            theirs = int(self.call("fetch_time", read=int))
+        except RefusedError:
+            if symbol is None:
+                return ours
+            theirs = self.call("fetch_order_book", symbol, read=lambda book: int(book["timestamp"]))
+        return min(theirs, ours)
+
+    def market(self, symbol: str) -> Mapping[str, Any]:
+        """Return what ccxt knows of a market.
+
+        Raises
+        ------
+        RefusedError
+            If the exchange does not list it.
+        """
+        self.load_markets()
+        known = self.ccxt.markets
+        if symbol not in known:
+            raise RefusedError(
+                f"{self.exchange_id} lists no market {symbol!r}.{nearest(symbol, known)}"
+            )
+        found: Mapping[str, Any] = known[symbol]
+        return found
+
+    def sign_in(self) -> None:
+        """Use the user's key from here on; markets are loaded first, since a key changes that.
+
+        Raises
+        ------
+        RefusedError
+            If the environment holds none.
+        """
+        self.load_markets()
+        names = [f"REMARGIN_{self.exchange_id.upper()}_{part}" for part in ("KEY", "SECRET")]
+        key, secret = map(os.environ.get, names)
+        if not key or not secret:
+            raise RefusedError(
+                f"{self.exchange_id} answers this to holders of a key only; set {names[0]} and "
+                f"{names[1]} (a key that may only read is enough)."
+            )
+        self.ccxt.apiKey, self.ccxt.secret = key, secret
 
     def load_markets(self) -> None:
         """Load the exchange's markets; ccxt turns a malformed answer into no markets at all."""
@@ -158,12 +254,28 @@ class ExchangeClient:
             self.sleep(self.first_wait_s)
         raise FeedError(f"{self.exchange_id} at {self.source} lists no markets.")
 
+    def _pause_s(self, own_wait_s: float, failure: str, method: str) -> float:
+        """Return how long to wait now: our own back-off, or longer if the exchange asks for it."""
+        asked_s = self._asked_to_wait_s()
+        if asked_s > LONGEST_BAN_S:
+            raise FeedError(
+                f"{self.exchange_id} at {self.source} asks to wait {asked_s:,.0f} s before "
+                f"{method} is asked again; pull again then."
+            )
+        if asked_s == 0.0 and _BANNED.search(failure):
+            asked_s = BAN_WAIT_S
+        return max(own_wait_s, asked_s)
+
     def _asked_to_wait_s(self) -> float:
         headers = self.ccxt.last_response_headers or {}
         asked = {name.lower(): value for name, value in headers.items()}.get("retry-after", "0")
         try:
-            return min(float(asked), LONGEST_WAIT_S)
-        except ValueError:  # an HTTP date; our own wait has to do
+            return max(0.0, float(asked))
+        except ValueError:
+            pass
+        try:  # an HTTP date
+            return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+        except ValueError:
             return 0.0
 
 
@@ -175,7 +287,7 @@ def open_exchange(
     Parameters
     ----------
     exchange_id : str
-        ``deribit`` or ``binanceusdm``.
+        One of `EXCHANGES`.
     base_url : str, optional
         A server on loopback counts as a simulator, and its data as synthetic.
     archive : bool

@@ -31,6 +31,11 @@ class LedgerKey:
     timeframe_ms: int = 0
 
     @property
+    def names(self) -> tuple[str, str, str]:
+        """Exchange, market and feed."""
+        return self.exchange, self.market, self.feed
+
+    @property
     def values(self) -> list[str | int]:
         """The key as SQL parameters."""
         return [self.exchange, self.market, self.feed, self.timeframe_ms]
@@ -114,3 +119,78 @@ def mark_complete(
         "INSERT INTO coverage SELECT ?, ?, ?, ?, unnest(?::BIGINT[]), unnest(?::BIGINT[])",
         [*key.values, list(starts), list(ends)],
     )
+
+
+def mark_incomplete(cursor: duckdb.DuckDBPyConnection, key: LedgerKey, hole: Window) -> None:
+    """Take a window out of the ledger again: something in it turned out to be missing."""
+    left = [part for window in covered(cursor, key) for part in subtract(window, [hole])]
+    cursor.execute(f"DELETE FROM coverage WHERE {_WHERE}", key.values)
+    mark_complete(cursor, key, left)
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A window of a feed that could not be had, and why.
+
+    Parameters
+    ----------
+    start_ms, end_ms : int
+        Half-open.
+    reason : str
+        One of `REASONS`.
+    detail : str
+        One sentence.
+    """
+
+    start_ms: int
+    end_ms: int
+    reason: str
+    detail: str
+
+    @property
+    def window(self) -> Window:
+        """Start and end."""
+        return self.start_ms, self.end_ms
+
+
+REASONS = {
+    "not served": "the exchange has no rows there, asked three times",
+    "not kept": "older than what the exchange keeps",
+    "not yet": "not over by the exchange's own clock",
+    "not listed": "before the market was listed",
+    "put aside": "a row broke a quality rule and is in quarantine",
+    "refused": "the exchange refuses the question",
+    "unanswered": "the exchange did not answer",
+    "not trusted": "the exchange's pages contradict what was asked",
+}
+"""Why a window can be missing."""
+
+
+def write_shortfalls(
+    cursor: duckdb.DuckDBPyConnection,
+    key: LedgerKey,
+    window: Window,
+    found: Iterable[Shortfall],
+    now_ms: int,
+) -> None:
+    """Replace what was known to be missing in a window by what is missing now."""
+    known = cursor.execute(
+        f"SELECT start_ms, end_ms, reason, detail, noticed_at_ms FROM shortfalls WHERE {_WHERE} "
+        "AND end_ms > ? AND start_ms < ?",
+        [*key.values, *window],
+    ).fetchall()
+    cursor.execute(
+        f"DELETE FROM shortfalls WHERE {_WHERE} AND end_ms > ? AND start_ms < ?",
+        [*key.values, *window],
+    )
+    # What an earlier, wider pull noticed beside this window is still so.
+    kept = [
+        (*part, reason, detail, noticed_ms)
+        for start, end, reason, detail, noticed_ms in known
+        for part in subtract((start, end), [window])
+    ]
+    fresh = [(*one.window, one.reason, one.detail, now_ms) for one in found]
+    for row in [*kept, *fresh]:
+        cursor.execute(
+            "INSERT INTO shortfalls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [*key.values, *row]
+        )

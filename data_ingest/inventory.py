@@ -10,11 +10,38 @@ import numpy as np
 from backtest.tape import array_digest
 from backtest.units import duration_text
 from data_ingest.coverage import LedgerKey
-from data_ingest.schema import CANDLES, CHAIN, DEPTH, FUNDING, INSTRUMENTS, OPTION_TRADES
+from data_ingest.schema import (
+    BRACKETS,
+    CANDLES,
+    CHAIN,
+    DELIVERY_PRICES,
+    DEPTH,
+    FUNDING,
+    INSTRUMENTS,
+    LONG_SHORT_RATIO,
+    OPEN_INTEREST,
+    OPTION_TRADES,
+    SETTLEMENTS,
+    VOLATILITY_INDEX,
+)
 
 if TYPE_CHECKING:
     from data_ingest.schema import FeedTable
     from data_ingest.store import DataStore
+
+
+_WHOLE = (
+    CHAIN,
+    OPTION_TRADES,
+    INSTRUMENTS,
+    OPEN_INTEREST,
+    LONG_SHORT_RATIO,
+    VOLATILITY_INDEX,
+    DELIVERY_PRICES,
+    SETTLEMENTS,
+    BRACKETS,
+)
+"""Tables that are listed whole, by exchange, not market by market."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +57,8 @@ class InventoryRow:
     rows : int
         Observations.
     gaps : int
-        Holes between the complete windows of the ledger; 0 for polled feeds, whose instants
-        are complete one by one.
+        Holes between the complete windows of the ledger, of candles and funding; what any feed
+        lacks, and why, stands in the table ``shortfalls``.
     sha256 : str
         Of key and value columns in the order of the key.
     origins : tuple of str
@@ -69,7 +96,8 @@ def inventory(store: DataStore) -> list[InventoryRow]:
             key = LedgerKey(exchange, symbol, table.name)
             where = {"exchange": exchange, "symbol": symbol}
             rows.append(_describe(store, table, table.name, key, where, "ts_ms"))
-    for table, time in ((CHAIN, "ts_ms"), (OPTION_TRADES, "ts_ms"), (INSTRUMENTS, "listed_ms")):
+    for table in _WHOLE:
+        time = "listed_ms" if table is INSTRUMENTS else table.time
         for (exchange,) in store.rows(f"SELECT DISTINCT exchange FROM {table.name} ORDER BY 1"):
             key = LedgerKey(exchange, "all", table.name)
             feed = table.name.replace("_", " ")
@@ -102,7 +130,6 @@ def _describe(
         f"WHERE {condition}",
         values,
     )[0]
-    polled = table in (CHAIN, DEPTH, INSTRUMENTS, OPTION_TRADES)
     return InventoryRow(
         feed=feed,
         exchange=key.exchange,
@@ -110,7 +137,7 @@ def _describe(
         start_ms=int(span[0]),
         end_ms=int(span[1]),
         rows=len(next(iter(columns.values()))),
-        gaps=0 if polled else max(0, len(store.covered(key)) - 1),
+        gaps=max(0, len(store.covered(key)) - 1) if table in (CANDLES, FUNDING) else 0,
         sha256=array_digest([(name, _bytes(array)) for name, array in columns.items()]),
         origins=tuple(row[0] for row in origins),
         is_synthetic=any(row[1] for row in origins),

@@ -15,12 +15,18 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 from data_ingest.schema import (
+    BRACKETS,
     CANDLES,
     CHAIN,
+    DELIVERY_PRICES,
     DEPTH,
     FUNDING,
     INSTRUMENTS,
+    LONG_SHORT_RATIO,
+    OPEN_INTEREST,
     OPTION_TRADES,
+    SETTLEMENTS,
+    VOLATILITY_INDEX,
     FeedTable,
 )
 
@@ -37,6 +43,10 @@ _UNITS = {
     **dict.fromkeys(("volume_base", "open_interest", "volume_24h", "amount"), "coins"),
     **dict.fromkeys(("mark_coin", "bid_coin", "ask_coin", "price_coin"), "coins"),
     **dict.fromkeys(("mark_iv", "iv"), "a year"),
+    **dict.fromkeys(("price_usd", "amount_usd", "tick_size"), "USD"),
+    "amount_base": "coins",
+    **dict.fromkeys(("lower", "upper"), ""),
+    **dict.fromkeys(("initial_rate", "maintenance_rate", "ratio", "multiplier"), ""),
     "contract_size": "per contract",
 }
 
@@ -136,7 +146,7 @@ RULES: dict[str, list[Rule]] = {
     ],
     INSTRUMENTS.name: [
         *_required("contract_size"),
-        *_positive("contract_size", "strike"),
+        *_positive("contract_size", "strike", "tick_size", "multiplier"),
         Rule(
             "kind = 'option' AND (strike IS NULL OR is_call IS NULL OR expiry_ms IS NULL)",
             "the option lacks its strike, type or expiry",
@@ -148,6 +158,50 @@ RULES: dict[str, list[Rule]] = {
         *_required("mid_price", "bid_depth_usd", "ask_depth_usd"),
         *_positive("mid_price"),
         *_not_negative("bid_depth_usd", "ask_depth_usd"),
+    ],
+    OPEN_INTEREST.name: [
+        *_present("ts_ms"),
+        *_not_negative("amount_base", "amount_usd"),
+        Rule("amount_base IS NULL AND amount_usd IS NULL", "the open interest is missing"),
+    ],
+    LONG_SHORT_RATIO.name: [
+        *_present("ts_ms"),
+        *_required("ratio"),
+        *_not_negative("ratio"),
+        Rule(
+            "abs(long_share + short_share - 1) > 0.01",
+            "long and short shares, {long_share} and {short_share}, do not add up to 1",
+        ),
+    ],
+    VOLATILITY_INDEX.name: [
+        *_present("open_ms"),
+        *_required("open", "high", "low", "close"),
+        Rule("least(open, low, close) <= 0", "the index is not above 0"),
+        Rule("high > 10", "high is {high}, above 10 a year; is it in percent?"),
+        Rule("high < low", "high is {high}, below low, {low}"),
+    ],
+    DELIVERY_PRICES.name: [
+        *_present("ts_ms"),
+        *_required("price_usd"),
+        *_positive("price_usd"),
+    ],
+    SETTLEMENTS.name: [
+        *_present("ts_ms"),
+        Rule(
+            "kind NOT IN ('settlement', 'delivery', 'bankruptcy')",
+            "kind is '{kind}'; it must be settlement, delivery or bankruptcy",
+        ),
+        *_positive("index_price"),
+    ],
+    BRACKETS.name: [
+        *_present("ts_ms"),
+        *_required("maintenance_rate"),
+        *_positive("initial_rate", "maintenance_rate"),
+        Rule(
+            "maintenance_rate > 1 OR initial_rate > 1",
+            "the rates are {initial_rate} and {maintenance_rate}, above 1; are they in percent?",
+        ),
+        Rule("upper <= lower", "the tier ends at {upper}, not above its start, {lower}"),
     ],
 }
 

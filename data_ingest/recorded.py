@@ -232,6 +232,7 @@ def _mapped(group: FileGroup, exchange: str, symbol: str) -> str:
     else:
         columns["ts_ms"] = time_ms
         columns["side"] = f"lower({columns['side']})"
+        columns |= {"trade_seq": "NULL::BIGINT", "liquidation": "NULL::VARCHAR"}
     return ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
 
 
@@ -308,7 +309,8 @@ def _write_instruments(
         "native_id AS symbol, any_value(asset) AS asset, 'option' AS kind, "
         f"{_text(group.settlement)} AS settlement, {group.contract_size}::DOUBLE AS contract_size, "
         "min(strike) AS strike, bool_and(is_call) AS is_call, min(expiry_ms) AS expiry_ms, "
-        "NULL::BIGINT AS listed_ms FROM accepted GROUP BY exchange, native_id"
+        "NULL::BIGINT AS listed_ms, NULL::DOUBLE AS tick_size, NULL::DOUBLE AS multiplier, "
+        "NULL::VARCHAR AS settle_asset FROM accepted GROUP BY exchange, native_id"
     )
     contradictory = cursor.execute(
         "SELECT native_id FROM accepted GROUP BY native_id HAVING min(strike) <> max(strike) "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 LEDGER_TABLES = """
 CREATE SEQUENCE IF NOT EXISTS batch_ids;
@@ -24,6 +24,11 @@ CREATE TABLE IF NOT EXISTS batches (
 CREATE TABLE IF NOT EXISTS coverage (
     exchange VARCHAR, market VARCHAR, feed VARCHAR, timeframe_ms BIGINT,
     start_ms BIGINT, end_ms BIGINT NOT NULL CHECK (end_ms > start_ms),
+    PRIMARY KEY (exchange, market, feed, timeframe_ms, start_ms));
+CREATE TABLE IF NOT EXISTS shortfalls (
+    exchange VARCHAR, market VARCHAR, feed VARCHAR, timeframe_ms BIGINT,
+    start_ms BIGINT, end_ms BIGINT NOT NULL CHECK (end_ms > start_ms),
+    reason VARCHAR NOT NULL, detail VARCHAR NOT NULL, noticed_at_ms BIGINT NOT NULL,
     PRIMARY KEY (exchange, market, feed, timeframe_ms, start_ms));
 CREATE TABLE IF NOT EXISTS quarantine (
     feed VARCHAR NOT NULL, source VARCHAR NOT NULL, row_number BIGINT NOT NULL,
@@ -54,6 +59,11 @@ class FeedTable:
     def columns(self) -> dict[str, str]:
         """Key and value columns, in the order of the table."""
         return {**self.key, **self.values}
+
+    @property
+    def time(self) -> str:
+        """The column that says when a row happened, or when its bar opened."""
+        return "open_ms" if "open_ms" in self.key else "ts_ms"
 
     @property
     def create_sql(self) -> str:
@@ -96,6 +106,9 @@ INSTRUMENTS = FeedTable(
         "is_call": "BOOLEAN",
         "expiry_ms": "BIGINT",
         "listed_ms": "BIGINT",
+        "tick_size": "DOUBLE",
+        "multiplier": "DOUBLE",
+        "settle_asset": "VARCHAR",
     },
 )
 OPTION_TRADES = FeedTable(
@@ -109,6 +122,8 @@ OPTION_TRADES = FeedTable(
         "index_price": "DOUBLE",
         "amount": "DOUBLE",
         "side": "VARCHAR",
+        "trade_seq": "BIGINT",
+        "liquidation": "VARCHAR",
     },
 )
 CHAIN = FeedTable(
@@ -132,8 +147,76 @@ DEPTH = FeedTable(
     {"mid_price": "DOUBLE", "bid_depth_usd": "DOUBLE", "ask_depth_usd": "DOUBLE"},
 )
 
-FEED_TABLES = (CANDLES, FUNDING, INSTRUMENTS, OPTION_TRADES, CHAIN, DEPTH)
+OPEN_INTEREST = FeedTable(
+    "open_interest",
+    {**_MARKET, "timeframe_ms": "BIGINT", "ts_ms": "BIGINT"},
+    {"amount_base": "DOUBLE", "amount_usd": "DOUBLE"},
+)
+LONG_SHORT_RATIO = FeedTable(
+    "long_short_ratio",
+    {**_MARKET, "timeframe_ms": "BIGINT", "ts_ms": "BIGINT"},
+    {"ratio": "DOUBLE", "long_share": "DOUBLE", "short_share": "DOUBLE"},
+)
+VOLATILITY_INDEX = FeedTable(
+    "volatility_index",
+    {"exchange": "VARCHAR", "asset": "VARCHAR", "timeframe_ms": "BIGINT", "open_ms": "BIGINT"},
+    {"open": "DOUBLE", "high": "DOUBLE", "low": "DOUBLE", "close": "DOUBLE"},
+)
+DELIVERY_PRICES = FeedTable(
+    "delivery_prices",
+    {"exchange": "VARCHAR", "native_id": "VARCHAR", "ts_ms": "BIGINT"},
+    {"asset": "VARCHAR", "price_usd": "DOUBLE"},
+)
+SETTLEMENTS = FeedTable(
+    "settlements",
+    {**_OPTION, "kind": "VARCHAR", "ts_ms": "BIGINT"},
+    {
+        "asset": "VARCHAR",
+        "mark_price": "DOUBLE",
+        "index_price": "DOUBLE",
+        "position": "DOUBLE",
+        "profit_loss_coin": "DOUBLE",
+        "funding_coin": "DOUBLE",
+        "socialized_coin": "DOUBLE",
+    },
+)
+BRACKETS = FeedTable(
+    "brackets",
+    {**_OPTION, "ts_ms": "BIGINT", "tier": "BIGINT"},
+    {
+        "unit": "VARCHAR",
+        "lower": "DOUBLE",
+        "upper": "DOUBLE",
+        "initial_rate": "DOUBLE",
+        "maintenance_rate": "DOUBLE",
+        "max_leverage": "DOUBLE",
+        "deduction": "DOUBLE",
+    },
+)
+
+FEED_TABLES = (
+    CANDLES,
+    FUNDING,
+    INSTRUMENTS,
+    OPTION_TRADES,
+    CHAIN,
+    DEPTH,
+    OPEN_INTEREST,
+    LONG_SHORT_RATIO,
+    VOLATILITY_INDEX,
+    DELIVERY_PRICES,
+    SETTLEMENTS,
+    BRACKETS,
+)
 
 # What brings a store of version v to v + 1, as statements run in one transaction with the new
-# version row. Version 1 is the first.
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
+# version row. Tables that a version adds are made anyway; only altered ones stand here.
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE instruments ADD COLUMN IF NOT EXISTS tick_size DOUBLE",
+        "ALTER TABLE instruments ADD COLUMN IF NOT EXISTS multiplier DOUBLE",
+        "ALTER TABLE instruments ADD COLUMN IF NOT EXISTS settle_asset VARCHAR",
+        "ALTER TABLE option_trades ADD COLUMN IF NOT EXISTS trade_seq BIGINT",
+        "ALTER TABLE option_trades ADD COLUMN IF NOT EXISTS liquidation VARCHAR",
+    ),
+}

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from backtest.errors import nearest
 from backtest.units import MS_PER_DAY, DurationMs, Fraction, Usd, UtcMs, parse_duration_ms
+from data_ingest.feed_table import FEEDS, PULLED_ANYWAY
 from data_ingest.symbols import EXCHANGES, DatedFuture, parse_future, perpetual_symbol
 
 
@@ -110,7 +111,7 @@ class MarketSpec(_Frozen):
     Parameters
     ----------
     exchange : str
-        Where the perpetuals trade: ``binanceusdm`` or ``deribit``.
+        Where the perpetuals trade: one of `EXCHANGES`.
     assets : sequence of str
         For example ``[BTC, ETH]``.
     start, end : date
@@ -138,6 +139,9 @@ class MarketSpec(_Frozen):
         Whether a replay sees closes only, or passes through each bar's high and low too.
     imports : sequence of str
         Import mappings that fill the store for this market.
+    feeds : sequence of str
+        Feeds that a pull gathers beside what the tape is built from, for example
+        ``[open_interest, dvol]``; the options' exchange gives those that ``exchange`` lacks.
     """
 
     exchange: str
@@ -154,6 +158,8 @@ class MarketSpec(_Frozen):
     futures: tuple[str, ...] = ()
     intrabar: Literal["close", "high_low"] = "close"
     imports: tuple[str, ...] = ()
+    # They change no tape, so a market without them keeps the identity that it always had.
+    feeds: tuple[str, ...] = Field(default=(), exclude_if=lambda feeds: not feeds)
 
     @model_validator(mode="after")
     def _consistent(self) -> MarketSpec:
@@ -181,6 +187,14 @@ class MarketSpec(_Frozen):
                 )
         if len(set(self.futures)) != len(self.futures):
             raise ValueError("futures names a future twice")
+        having = {self.exchange, self.options.exchange if self.options else self.exchange}
+        known = sorted({name for exchange, name in FEEDS if exchange in having} - PULLED_ANYWAY)
+        for name in self.feeds:
+            if name not in known:
+                raise ValueError(
+                    f"{' and '.join(sorted(having))} have no further feed {name!r}; feeds may "
+                    f"name {', '.join(known)}"
+                )
         if not isinstance(self.clock, int):
             if self.intrabar != "close":
                 raise ValueError("intrabar: high_low needs candles; clock: snapshots has none")

@@ -7,7 +7,7 @@ them and the coverage they complete. Whatever fails, what was committed before s
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -34,6 +34,8 @@ Conflict = Literal["refuse", "keep", "replace"]
 
 SAME_VALUE_RELATIVE = 1e-9
 """Two floats this close are one measurement written twice (a percent divided by 100, say)."""
+
+_CANNOT_WRITE = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 
 
 class StoreError(DataError):
@@ -160,15 +162,29 @@ class DataStore:
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Run statements that are stored together or not at all."""
+        """Run statements that are stored together or not at all.
+
+        Raises
+        ------
+        StoreError
+            If the disk takes no more; what was committed before stays.
+        """
         cursor = self._connection
-        cursor.execute("BEGIN TRANSACTION")
         try:
+            cursor.execute("BEGIN TRANSACTION")
             yield cursor
-        except BaseException:
-            cursor.execute("ROLLBACK")
+            cursor.execute("COMMIT")
+        except BaseException as error:
+            # After a failed write the database may refuse even this, and has rolled back itself.
+            with suppress(duckdb.Error):
+                cursor.execute("ROLLBACK")
+            if isinstance(error, _CANNOT_WRITE):
+                said = " ".join(str(error).split())[:200]
+                raise StoreError(
+                    f"the store {self.path} cannot be written ({said}); what was stored before "
+                    "is safe: free some space and run the same command again."
+                ) from error
             raise
-        cursor.execute("COMMIT")
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:

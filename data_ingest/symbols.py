@@ -26,25 +26,22 @@ class ExchangeConvention:
         How that perpetual settles.
     contract_size : dict of str to float
         Per asset; the entry ``""`` is for all others. Coins, or US dollars where inverse.
-    candle_kinds : tuple of str
-        Prices that the exchange has candles of.
-    candles_per_page, hours_per_funding_page : int
-        Most that one request may ask for.
-    funding_interval_ms : int
-        Longest regular step between funding rows.
     book_levels : tuple of int
         Order-book sizes to ask for, the next where one does not reach 1 % from mid.
+    book_unit : {"coins", "contracts", "settlement"}
+        What an order's size counts: coins; contracts; or coins for linear and US dollars for
+        inverse markets.
+    market_kinds : tuple of str
+        Kinds of markets that ccxt should list, in its own words; empty where it lists no spot.
     """
 
     home: str
     perpetual: str
     settlement: str
     contract_size: dict[str, float]
-    candle_kinds: tuple[str, ...]
-    candles_per_page: int
-    hours_per_funding_page: int
-    funding_interval_ms: int
     book_levels: tuple[int, ...]
+    book_unit: str = "coins"
+    market_kinds: tuple[str, ...] = ()
 
 
 EXCHANGES = {
@@ -53,23 +50,49 @@ EXCHANGES = {
         perpetual="{asset}/USDT:USDT",
         settlement="linear",
         contract_size={"": 1.0},
-        candle_kinds=("trade", "mark", "index"),
-        candles_per_page=1000,
-        # A thousand rows hold a thousand hours even of a market that pays hourly.
-        hours_per_funding_page=1000,
-        funding_interval_ms=8 * 3_600_000,
         book_levels=(500, 1000),
+    ),
+    "binancecoinm": ExchangeConvention(
+        home="https://dapi.binance.com",
+        perpetual="{asset}/USD:{asset}",
+        settlement="inverse",
+        contract_size={"BTC": 100.0, "": 10.0},
+        book_levels=(500, 1000),
+        book_unit="contracts",
+    ),
+    "bybit": ExchangeConvention(
+        home="https://api.bybit.com",
+        perpetual="{asset}/USDT:USDT",
+        settlement="linear",
+        contract_size={"": 1.0},
+        book_levels=(200, 500),
+        book_unit="settlement",
+        market_kinds=("linear", "inverse", "option"),
     ),
     "deribit": ExchangeConvention(
         home="https://www.deribit.com",
         perpetual="{asset}/USD:{asset}",
         settlement="inverse",
         contract_size={"BTC": 10.0, "": 1.0},
-        candle_kinds=("trade",),
-        candles_per_page=5000,
-        hours_per_funding_page=720,
-        funding_interval_ms=3_600_000,
         book_levels=(1000, 10_000),
+        book_unit="settlement",
+    ),
+    "hyperliquid": ExchangeConvention(
+        home="https://api.hyperliquid.xyz",
+        perpetual="{asset}/USDC:USDC",
+        settlement="linear",
+        contract_size={"": 1.0},
+        book_levels=(20,),
+        market_kinds=("swap",),
+    ),
+    "okx": ExchangeConvention(
+        home="https://www.okx.com",
+        perpetual="{asset}/USDT:USDT",
+        settlement="linear",
+        contract_size={"BTC": 0.01, "ETH": 0.1, "": 1.0},
+        book_levels=(400,),
+        book_unit="contracts",
+        market_kinds=("swap", "future", "option"),
     ),
 }
 

@@ -26,7 +26,7 @@ from experiments.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from data_ingest.pager import PullReport
+    from data_ingest.pull_report import PullReport
     from experiments.config import RunConfig
 
     Progress = Callable[[int, int], None]

@@ -1,7 +1,7 @@
-"""The built-in exchange simulator: a deterministic market behind two exchanges' public REST."""
+"""The built-in exchange simulator: a deterministic market behind five exchanges' public REST."""
 
 from data_ingest.simulator.crises import Crisis
-from data_ingest.simulator.faults import FaultPlan
+from data_ingest.simulator.faults import Fault, FaultPlan, FaultSchedule, FiredFault
 from data_ingest.simulator.market import SimulatedMarket
 from data_ingest.simulator.parameters import MarketParameters
 from data_ingest.simulator.server import ExchangeSimulator, serve_forever
@@ -9,7 +9,10 @@ from data_ingest.simulator.server import ExchangeSimulator, serve_forever
 __all__ = [
     "Crisis",
     "ExchangeSimulator",
+    "Fault",
     "FaultPlan",
+    "FaultSchedule",
+    "FiredFault",
     "MarketParameters",
     "SimulatedMarket",
     "serve_forever",

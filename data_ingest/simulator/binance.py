@@ -1,4 +1,4 @@
-"""Binance USD-M futures' public REST paths (`/fapi/v1`), answered from the simulated market."""
+"""Binance's public REST of both futures exchanges, `/fapi/v1` (USD-M) and `/dapi/v1` (COIN-M)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
-from data_ingest.simulator.market import STEPS_PER_DAY
-from data_ingest.simulator.orderbook import ladder
+from data_ingest.simulator.binance_rules import (
+    BinanceError,
+    Contract,
+    Params,
+    coin_margined,
+    find,
+    limit_of,
+    usd_margined,
+    whole,
+)
+from data_ingest.simulator.crowd import Crowd
 
 if TYPE_CHECKING:
     from data_ingest.simulator.market import SimulatedMarket
 
-Params = dict[str, str]
-QUOTE = "USDT"
 PERPETUAL_EXPIRY_MS = 4_133_404_800_000
+LONGEST_INVERSE_WINDOW_MS = 200 * MS_PER_DAY
 INTERVALS_MS = {
     "5m": 300_000,
     "15m": 900_000,
@@ -32,25 +40,25 @@ INTERVALS_MS = {
 BOOK_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 
 
-class BinanceError(Exception):
-    """A refusal in the exchange's own terms, sent with HTTP status 400."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
-
-
 class BinanceApi:
-    """The exchange's public paths over one market.
+    """One of the exchange's two public paths over one market.
 
     Parameters
     ----------
     market
         What the exchange trades.
+    crowd
+        Who holds it.
+    inverse
+        COIN-M instead of USD-M.
     """
 
-    def __init__(self, market: SimulatedMarket) -> None:
-        self._market = market
+    def __init__(
+        self, market: SimulatedMarket, crowd: Crowd | None = None, inverse: bool = False
+    ) -> None:
+        self._market, self._inverse = market, inverse
+        listed = coin_margined if inverse else usd_margined
+        self.contracts = listed(market, crowd or Crowd(market))
         self.paths: dict[str, Callable[[Params, int], Any]] = {
             "time": lambda _params, now_ms: {"serverTime": now_ms},
             "ping": lambda _params, _now_ms: {},
@@ -58,6 +66,7 @@ class BinanceApi:
             "klines": lambda params, now_ms: self._klines(params, now_ms, "trade"),
             "markPriceKlines": lambda params, now_ms: self._klines(params, now_ms, "mark"),
             "indexPriceKlines": lambda params, now_ms: self._klines(params, now_ms, "index"),
+            "premiumIndexKlines": lambda params, now_ms: self._klines(params, now_ms, "premium"),
             "fundingRate": self._funding,
             "fundingInfo": self._funding_info,
             "premiumIndex": self._premium_index,
@@ -75,14 +84,15 @@ class BinanceApi:
             If the path, the symbol or a parameter is unknown.
         """
         if path not in self.paths:
-            raise BinanceError(-5000, f"Path /fapi/v1/{path}, Method GET is invalid")
+            root = "/dapi/v1" if self._inverse else "/fapi/v1"
+            raise BinanceError(-5000, f"Path {root}/{path}, Method GET is invalid")
         return self.paths[path](params, now_ms)
 
     def _exchange_info(self, _params: Params, now_ms: int) -> dict[str, Any]:
         return {
             "timezone": "UTC",
             "serverTime": now_ms,
-            "futuresType": "U_MARGINED",
+            "futuresType": "COIN_MARGINED" if self._inverse else "U_MARGINED",
             "rateLimits": [
                 {
                     "rateLimitType": "REQUEST_WEIGHT",
@@ -92,26 +102,35 @@ class BinanceApi:
                 }
             ],
             "exchangeFilters": [],
-            "assets": [{"asset": QUOTE, "marginAvailable": True, "autoAssetExchange": "-10000"}],
-            "symbols": [self._symbol_row(name) for name in self._market.assets],
+            "assets": [
+                {"asset": asset, "marginAvailable": True, "autoAssetExchange": "-10000"}
+                for asset in dict.fromkeys(one.margin for one in self.contracts.values())
+            ],
+            "symbols": [self._symbol_row(contract) for contract in self.contracts.values()],
         }
 
-    def _symbol_row(self, name: str) -> dict[str, Any]:
-        tick = self._market.assets[name].parameters.price_tick_usd
+    def _symbol_row(self, contract: Contract) -> dict[str, Any]:
+        tick = contract.perpetual.tick_usd
+        own = (
+            {"status": "TRADING"}
+            if contract.contract_usd is None
+            else {"contractStatus": "TRADING", "contractSize": int(contract.contract_usd)}
+        )
+        step = "1" if self._inverse else "0.001"
         return {
-            "symbol": name + QUOTE,
-            "pair": name + QUOTE,
+            "symbol": contract.symbol,
+            "pair": contract.pair,
             "contractType": "PERPETUAL",
             "deliveryDate": PERPETUAL_EXPIRY_MS,
-            "onboardDate": self._market.parameters.start - 365 * MS_PER_DAY,
-            "status": "TRADING",
+            "onboardDate": contract.perpetual.listed_ms,
+            **own,
             "maintMarginPercent": "2.5000",
             "requiredMarginPercent": "5.0000",
-            "baseAsset": name,
-            "quoteAsset": QUOTE,
-            "marginAsset": QUOTE,
+            "baseAsset": contract.asset,
+            "quoteAsset": contract.quote,
+            "marginAsset": contract.margin,
             "pricePrecision": 2,
-            "quantityPrecision": 3,
+            "quantityPrecision": 0 if self._inverse else 3,
             "baseAssetPrecision": 8,
             "quotePrecision": 8,
             "underlyingType": "COIN",
@@ -128,15 +147,15 @@ class BinanceApi:
                 },
                 {
                     "filterType": "LOT_SIZE",
-                    "minQty": "0.001",
+                    "minQty": step,
                     "maxQty": "1000",
-                    "stepSize": "0.001",
+                    "stepSize": step,
                 },
                 {
                     "filterType": "MARKET_LOT_SIZE",
-                    "minQty": "0.001",
+                    "minQty": step,
                     "maxQty": "120",
-                    "stepSize": "0.001",
+                    "stepSize": step,
                 },
                 {"filterType": "MIN_NOTIONAL", "notional": "100"},
             ],
@@ -145,38 +164,44 @@ class BinanceApi:
         }
 
     def _klines(self, params: Params, now_ms: int, kind: str) -> list[list[Any]]:
-        name = self._asset(params, "pair" if kind == "index" else "symbol")
+        contract = find(self.contracts, params, "pair" if kind == "index" else "symbol")
         length_ms = INTERVALS_MS.get(params.get("interval", ""))
         if length_ms is None:
             raise BinanceError(-1120, "Invalid interval.")
-        limit = _limit(params, 500, 1_500)
-        end_ms = min(now_ms, _whole(params, "endTime", now_ms))
-        # A candle belongs to the window by its opening; it is shown as far as `now` knows it.
-        known_ms = min(now_ms, end_ms // length_ms * length_ms + length_ms)
-        newest_first_ms = (-(-known_ms // length_ms) - limit) * length_ms
-        start_ms = _whole(params, "startTime", newest_first_ms)
-        if "startTime" in params and start_ms > _whole(params, "endTime", start_ms):
+        limit = limit_of(params, 500, 1_500)
+        end_ms = whole(params, "endTime", now_ms)
+        start_ms = whole(params, "startTime", 0)
+        if "startTime" in params and start_ms > whole(params, "endTime", start_ms):
             raise BinanceError(-1023, "Start time is greater than end time.")
-        window_end_ms = (-(-start_ms // length_ms) + limit) * length_ms
-        opens, bars, volume_usd = self._market.candles(
-            name, "binance", kind, length_ms, start_ms, min(known_ms, window_end_ms)
+        if self._inverse:
+            start_ms, end_ms = _inverse_window(params, start_ms, end_ms)
+        # A candle belongs to the window by its opening; it is shown as far as `now` knows it.
+        bars = contract.perpetual.bars(
+            kind, length_ms, start_ms, end_ms, now_ms, limit, oldest="startTime" in params
         )
         traded = kind == "trade"
+        usd = bars.volume_usd if traded else np.zeros(len(bars.opens))
+        close = bars.prices[:, 3] if traded else np.ones(len(bars.opens))
+        columns = zip(
+            bars.opens.tolist(),
+            bars.prices.tolist(),
+            usd.tolist(),
+            contract.size(usd, close).tolist(),
+            contract.turnover(usd, close).tolist(),
+            strict=True,
+        )
+        decimals = 8 if kind == "premium" else 2
         rows = []
-        for open_ms, bar, usd in zip(
-            opens.tolist(), bars.tolist(), volume_usd.tolist(), strict=True
-        ):
-            coins = usd / bar[3] if traded else 0.0
-            quote = usd if traded else 0.0
+        for opened, bar, paid, size, quote in columns:
             rows.append(
                 [
-                    open_ms,
-                    *(f"{price:.2f}" for price in bar),
-                    f"{coins:.3f}",
-                    open_ms + length_ms - 1,
+                    opened,
+                    *(f"{price:.{decimals}f}" for price in bar),
+                    f"{size:.3f}",
+                    opened + length_ms - 1,
                     f"{quote:.2f}",
-                    int(usd / 4_000.0) if traded else length_ms // 1_000,
-                    f"{0.5 * coins:.3f}",
+                    int(paid / 4_000.0) if traded else length_ms // 1_000,
+                    f"{0.5 * size:.3f}",
                     f"{0.5 * quote:.2f}",
                     "0",
                 ]
@@ -184,22 +209,21 @@ class BinanceApi:
         return rows
 
     def _funding(self, params: Params, now_ms: int) -> list[dict[str, Any]]:
-        names = [self._asset(params, "symbol")] if "symbol" in params else self._market.assets
-        limit = _limit(params, 100, 1_000)
-        start_ms, end_ms = _whole(params, "startTime", 0), _whole(params, "endTime", now_ms)
+        limit = limit_of(params, 100, 1_000)
+        start_ms, end_ms = whole(params, "startTime", 0), whole(params, "endTime", now_ms)
         rows: list[dict[str, Any]] = []
-        for name in names:
-            times, rates = self._market.binance_funding(name, now_ms)
+        for contract in self._asked(params):
+            times, rates = contract.perpetual.funding(contract.funding_hours, now_ms)
             # Real funding times are late by a few milliseconds; a reader must round them.
             stamps = times + (times // MS_PER_HOUR * 7) % 5
             wanted = np.flatnonzero((stamps >= start_ms) & (stamps <= min(end_ms, now_ms)))
             wanted = wanted[:limit] if "startTime" in params else wanted[-limit:]
             rows.extend(
                 {
-                    "symbol": name + QUOTE,
+                    "symbol": contract.symbol,
                     "fundingTime": int(stamps[row]),
                     "fundingRate": f"{rates[row]:.8f}",
-                    "markPrice": f"{self._mark(name, int(times[row])):.8f}",
+                    "markPrice": f"{contract.perpetual.mark_usd(int(times[row])):.8f}",
                 }
                 for row in wanted.tolist()
             )
@@ -209,116 +233,99 @@ class BinanceApi:
         cap = self._market.parameters.liquidity.funding_cap
         return [
             {
-                "symbol": name + QUOTE,
+                "symbol": contract.symbol,
                 "adjustedFundingRateCap": f"{cap:.8f}",
                 "adjustedFundingRateFloor": f"{-cap:.8f}",
-                "fundingIntervalHours": 8,
+                "fundingIntervalHours": contract.funding_hours,
                 "disclaimer": False,
             }
-            for name in self._market.assets
+            for contract in self.contracts.values()
         ]
 
     def _premium_index(self, params: Params, now_ms: int) -> Any:
-        names = [self._asset(params, "symbol")] if "symbol" in params else self._market.assets
-        next_ms = (now_ms // (8 * MS_PER_HOUR) + 1) * 8 * MS_PER_HOUR
         rows = []
-        for name in names:
-            _, rates = self._market.binance_funding(name, now_ms)
-            index = self._market.assets[name].index_usd[self._market.point(now_ms)]
+        for contract in self._asked(params):
+            interval_ms = contract.funding_hours * MS_PER_HOUR
+            _, rates = contract.perpetual.funding(contract.funding_hours, now_ms)
+            index = self._market.assets[contract.asset].index_usd[self._market.point(now_ms)]
             rows.append(
                 {
-                    "symbol": name + QUOTE,
-                    "markPrice": f"{self._mark(name, now_ms):.8f}",
+                    "symbol": contract.symbol,
+                    "markPrice": f"{contract.perpetual.mark_usd(now_ms):.8f}",
                     "indexPrice": f"{index:.8f}",
                     "estimatedSettlePrice": f"{index:.8f}",
                     "lastFundingRate": f"{rates[-1] if len(rates) else 0.0:.8f}",
                     "interestRate": f"{self._market.parameters.liquidity.funding_interest:.8f}",
-                    "nextFundingTime": next_ms,
+                    "nextFundingTime": (now_ms // interval_ms + 1) * interval_ms,
                     "time": now_ms,
                 }
             )
-        return rows[0] if "symbol" in params else rows
+        return self._one_or_all(params, rows)
 
     def _open_interest(self, params: Params, now_ms: int) -> dict[str, Any]:
-        name = self._asset(params, "symbol")
-        usd = self._market.assets[name].open_interest_usd[self._market.point(now_ms)]
-        coins = usd / self._mark(name, now_ms)
-        return {"symbol": name + QUOTE, "openInterest": f"{coins:.3f}", "time": now_ms}
+        contract = find(self.contracts, params, "symbol")
+        usd = contract.perpetual.open_interest_usd(now_ms)
+        size = contract.size(usd, contract.perpetual.mark_usd(now_ms))
+        own = {"pair": contract.pair, "contractType": "PERPETUAL"} if self._inverse else {}
+        return {"symbol": contract.symbol, **own, "openInterest": f"{size:.3f}", "time": now_ms}
 
     def _depth(self, params: Params, now_ms: int) -> dict[str, Any]:
-        name = self._asset(params, "symbol")
-        limit = _whole(params, "limit", 500)
+        contract = find(self.contracts, params, "symbol")
+        limit = whole(params, "limit", 500)
         if limit not in BOOK_LIMITS:
             raise BinanceError(-4021, f"{limit} is not valid depth limit")
-        path, point = self._market.assets[name], self._market.point(now_ms)
-        venue = path.venues["binance"]
-        mid = float(venue.trade[max(0, point - 1), 3])
-        sides = ladder(mid, float(venue.depth_usd[point]), path.parameters.price_tick_usd)
         bids, asks = (
-            [[f"{price:.2f}", f"{usd / price:.3f}"] for price, usd in side[:limit].tolist()]
-            for side in sides
+            [[f"{price:.2f}", f"{contract.size(usd, price):.3f}"] for price, usd in side.tolist()]
+            for side in contract.perpetual.book(now_ms, limit)
         )
-        return {"lastUpdateId": now_ms, "E": now_ms, "T": now_ms, "bids": bids, "asks": asks}
+        own = {"symbol": contract.symbol, "pair": contract.pair} if self._inverse else {}
+        return {**own, "lastUpdateId": now_ms, "E": now_ms, "T": now_ms, "bids": bids, "asks": asks}
 
     def _ticker(self, params: Params, now_ms: int) -> Any:
-        names = [self._asset(params, "symbol")] if "symbol" in params else self._market.assets
-        point = self._market.point(now_ms)
-        day = slice(max(0, point - STEPS_PER_DAY), max(1, point))
+        trades = max(1, self._market.point(now_ms))
         rows = []
-        for name in names:
-            venue = self._market.assets[name].venues["binance"]
-            bars, usd = venue.trade[day], float(venue.volume_usd[day].sum())
-            first, last = float(bars[0, 0]), float(bars[-1, 3])
-            coins = usd / last
+        for contract in self._asked(params):
+            day = contract.perpetual.last_day(now_ms)
+            size = contract.size(day.volume_usd, day.last)
+            quote = contract.turnover(day.volume_usd, day.last)
             rows.append(
                 {
-                    "symbol": name + QUOTE,
-                    "priceChange": f"{last - first:.2f}",
-                    "priceChangePercent": f"{100.0 * (last / first - 1.0):.3f}",
-                    "weightedAveragePrice": f"{last:.2f}",
-                    "lastPrice": f"{last:.2f}",
+                    "symbol": contract.symbol,
+                    "priceChange": f"{day.last - day.first:.2f}",
+                    "priceChangePercent": f"{100.0 * (day.last / day.first - 1.0):.3f}",
+                    "weightedAveragePrice": f"{day.last:.2f}",
+                    "lastPrice": f"{day.last:.2f}",
                     "lastQty": "0.001",
-                    "openPrice": f"{first:.2f}",
-                    "highPrice": f"{bars[:, 1].max():.2f}",
-                    "lowPrice": f"{bars[:, 2].min():.2f}",
-                    "volume": f"{coins:.3f}",
-                    "quoteVolume": f"{usd:.2f}",
+                    "openPrice": f"{day.first:.2f}",
+                    "highPrice": f"{day.high:.2f}",
+                    "lowPrice": f"{day.low:.2f}",
+                    "volume": f"{size:.3f}",
+                    ("baseVolume" if self._inverse else "quoteVolume"): f"{quote:.2f}",
                     "openTime": now_ms - MS_PER_DAY,
                     "closeTime": now_ms,
                     "firstId": 1,
-                    "lastId": max(1, point),
-                    "count": max(1, point),
+                    "lastId": trades,
+                    "count": trades,
                 }
             )
-        return rows[0] if "symbol" in params else rows
+        return self._one_or_all(params, rows)
 
-    def _mark(self, name: str, at_ms: int) -> float:
-        point = self._market.point(at_ms)
-        mark = self._market.assets[name].venues["binance"].mark
-        return float(mark[point - 1, 3]) if point else float(mark[0, 0])
+    def _asked(self, params: Params) -> list[Contract]:
+        if "symbol" in params:
+            return [find(self.contracts, params, "symbol")]
+        return list(self.contracts.values())
 
-    def _asset(self, params: Params, key: str) -> str:
-        if not params.get(key):
-            raise BinanceError(
-                -1102, f"Mandatory parameter '{key}' was not sent, was empty/null, or malformed."
-            )
-        name = params[key].removesuffix(QUOTE)
-        if name not in self._market.assets or params[key] != name + QUOTE:
-            raise BinanceError(-1121, "Invalid symbol.")
-        return name
+    def _one_or_all(self, params: Params, rows: list[dict[str, Any]]) -> Any:
+        # COIN-M answers a list even where one symbol is asked for.
+        return rows[0] if "symbol" in params and not self._inverse else rows
 
 
-def _whole(params: Params, name: str, default: int) -> int:
-    try:
-        return int(params.get(name, default))
-    except ValueError:
-        raise BinanceError(
-            -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
-        ) from None
-
-
-def _limit(params: Params, default: int, largest: int) -> int:
-    limit = _whole(params, "limit", default)
-    if not 1 <= limit <= largest:
-        raise BinanceError(-1130, "Data sent for parameter 'limit' is not valid.")
-    return limit
+def _inverse_window(params: Params, start_ms: int, end_ms: int) -> tuple[int, int]:
+    """Return the window that COIN-M serves: no more than 200 days, from the side that is given."""
+    if "startTime" not in params:
+        return end_ms - LONGEST_INVERSE_WINDOW_MS, end_ms
+    if "endTime" not in params:
+        return start_ms, start_ms + LONGEST_INVERSE_WINDOW_MS
+    if end_ms - start_ms > LONGEST_INVERSE_WINDOW_MS:
+        raise BinanceError(-1127, "More than 4800 hours between startTime and endTime.")
+    return start_ms, end_ms

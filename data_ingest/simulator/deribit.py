@@ -1,7 +1,7 @@
 """Deribit's public REST methods (`/api/v2/public`), answered from the simulated market.
 
 Shapes, limits and error codes are the exchange's own; what differs is said in
-`docs/simulator.md`. Nothing that happened after the simulator's clock is ever served.
+`docs/exchange-simulator.md`. Nothing that happened after the simulator's clock is ever served.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
+from data_ingest.simulator.crowd import Crowd
 from data_ingest.simulator.deribit_options import OptionDesk
 from data_ingest.simulator.deribit_perpetual import PerpetualDesk
+from data_ingest.simulator.deribit_settlements import KINDS, MOST_ROWS, SettlementDesk
 from data_ingest.simulator.options import EXPIRY_HOUR, OptionListing
 
 if TYPE_CHECKING:
@@ -59,12 +61,34 @@ class DeribitApi:
     ----------
     market
         What the exchange trades.
+    crowd
+        Who holds it.
+    desks
+        The option market of each asset, where another exchange lists the same options.
+    trades_kept_ms
+        How long trades are served: a day on the trading host, for ever on the archive.
+    archive
+        Be the archive host, which has no volatility index.
     """
 
-    def __init__(self, market: SimulatedMarket) -> None:
+    def __init__(
+        self,
+        market: SimulatedMarket,
+        crowd: Crowd | None = None,
+        desks: dict[str, OptionDesk] | None = None,
+        trades_kept_ms: int | None = None,
+        archive: bool = False,
+    ) -> None:
+        crowd = crowd or Crowd(market)
+        self._trades_kept_ms = trades_kept_ms
         self._market = market
-        self._perpetuals = {name: PerpetualDesk(market, name) for name in market.assets}
-        self._options = {name: OptionDesk(OptionListing(market, name)) for name in market.assets}
+        self._perpetuals = {name: PerpetualDesk(market, crowd, name) for name in market.assets}
+        self._options = desks or {
+            name: OptionDesk(OptionListing(market, name)) for name in market.assets
+        }
+        self._settlements = {
+            name: SettlementDesk(market, crowd, desk) for name, desk in self._options.items()
+        }
         self.methods: dict[str, Callable[[Params, int], Any]] = {
             "get_time": lambda _params, now_ms: now_ms,
             "get_currencies": self._currencies,
@@ -77,11 +101,16 @@ class DeribitApi:
             "get_last_trades_by_currency_and_time": self._trades_of_currency,
             "get_volatility_index_data": self._volatility_index,
             "get_book_summary_by_currency": self._book_summary,
+            "get_book_summary_by_instrument": self._book_summary_of_instrument,
             "get_index_price": self._index_price,
             "get_delivery_prices": self._delivery_prices,
+            "get_last_settlements_by_currency": self._settlements_of_currency,
+            "get_last_settlements_by_instrument": self._settlements_of_instrument,
             "get_order_book": self._order_book,
             "ticker": self._ticker,
         }
+        if archive:
+            del self.methods["get_volatility_index_data"]
 
     def call(self, method: str, params: Params, now_ms: int) -> Any:
         """Answer one method at one time.
@@ -163,14 +192,14 @@ class DeribitApi:
 
     def _trades_of_instrument(self, params: Params, now_ms: int) -> dict[str, Any]:
         name, option = self._find(params)
-        window = _trade_window(params, now_ms)
+        window = _trade_window(params, now_ms, self._trades_kept_ms)
         if option is not None:
             return self._options[name].trades(*window, option=option)
         return self._perpetuals[name].trades(*window, now_ms)
 
     def _trades_of_currency(self, params: Params, now_ms: int) -> dict[str, Any]:
         (name,) = self._currency_names(params)
-        window = _trade_window(params, now_ms)
+        window = _trade_window(params, now_ms, self._trades_kept_ms)
         if params.get("kind", "option") == "option":
             return self._options[name].trades(*window)
         return self._perpetuals[name].trades(*window, now_ms)
@@ -197,6 +226,14 @@ class DeribitApi:
         if kind in (None, "option"):
             rows.extend(self._options[name].summary(now_ms))
         return rows
+
+    def _book_summary_of_instrument(self, params: Params, now_ms: int) -> list[dict[str, Any]]:
+        name, option = self._find(params)
+        if option is None:
+            return [self._perpetuals[name].summary(now_ms)]
+        wanted = params["instrument_name"]
+        rows = self._options[name].summary(now_ms)
+        return [row for row in rows if row["instrument_name"] == wanted]
 
     def _ticker(self, params: Params, now_ms: int) -> dict[str, Any]:
         name, option = self._find(params)
@@ -246,6 +283,28 @@ class DeribitApi:
         ]
         return {"data": rows, "records_total": len(days)}
 
+    def _settlements_of_currency(self, params: Params, now_ms: int) -> dict[str, Any]:
+        (name,) = self._currency_names(params)
+        return self._settlement_page(name, None, params, now_ms)
+
+    def _settlements_of_instrument(self, params: Params, now_ms: int) -> dict[str, Any]:
+        name, _ = self._find(params)
+        return self._settlement_page(name, params["instrument_name"], params, now_ms)
+
+    def _settlement_page(
+        self, name: str, instrument: str | None, params: Params, now_ms: int
+    ) -> dict[str, Any]:
+        kind = params.get("type")
+        if kind is not None and kind not in KINDS:
+            raise invalid("type", f"must be one of {', '.join(KINDS)}")
+        count = _whole(params, "count", 20)
+        if not 1 <= count <= MOST_ROWS:
+            raise invalid("count", f"must be between 1 and {MOST_ROWS}")
+        # Despite its name, this is where a search backwards begins.
+        latest_ms = min(now_ms, _whole(params, "search_start_timestamp", now_ms))
+        skip = _whole(params, "continuation", 0)
+        return self._settlements[name].page(latest_ms, kind, instrument, skip, count)
+
     def _index_asset(self, params: Params) -> str:
         name = params.get("index_name", "").removesuffix("_usd").upper()
         if name not in self._market.assets:
@@ -282,9 +341,12 @@ def _whole(params: Params, name: str, default: int | None = None) -> int:
         raise invalid(name, "must be an integer") from None
 
 
-def _trade_window(params: Params, now_ms: int) -> tuple[int, int, int, bool]:
+def _trade_window(params: Params, now_ms: int, kept_ms: int | None) -> tuple[int, int, int, bool]:
     """Return start, end, count and whether the oldest come first."""
     start_ms = _whole(params, "start_timestamp", 0)
+    if kept_ms is not None:
+        # What is older is not refused: it is not there, and nothing says so.
+        start_ms = max(start_ms, now_ms - kept_ms)
     end_ms = _whole(params, "end_timestamp", now_ms)
     count = _whole(params, "count", 10)
     if not 1 <= count <= MAX_TRADES:

@@ -13,6 +13,7 @@ from data_ingest.simulator.surface import black_76_coin
 
 if TYPE_CHECKING:
     from data_ingest.simulator.options import OptionListing
+    from data_ingest.simulator.surface import Greeks
 
 
 SETTLEMENT_STEPS = 6
@@ -69,9 +70,9 @@ class OptionDesk:
         rows = listing.alive(now_ms)
         if not len(rows):
             return []
-        quotes = self._quotes(rows, now_ms)
-        day = self._last_day(now_ms)
-        index = self._index(now_ms)
+        quotes = self.quotes(rows, now_ms)
+        day = self.last_day(now_ms)
+        index = self.index_usd(now_ms)
         interest = listing.open_interest(rows, now_ms)
         columns = zip(
             rows.tolist(),
@@ -117,13 +118,10 @@ class OptionDesk:
     def ticker(self, option: int, now_ms: int) -> dict[str, Any]:
         """Return one option's quotes and sensitivities now."""
         listing, rows = self.listing, np.array([option])
-        quotes, day = self._quotes(rows, now_ms), self._last_day(now_ms)
-        years = np.maximum(listing.expiry_ms[rows] - now_ms, 0) / MS_PER_YEAR
-        greeks = self._surface.greeks(
-            quotes["forward"], listing.strike[rows], quotes["iv"], years, listing.is_call[rows]
-        )
+        quotes, day = self.quotes(rows, now_ms), self.last_day(now_ms)
+        greeks = self.sensitivities(rows, quotes, now_ms)
         alive = listing.listed_ms[option] <= now_ms < listing.expiry_ms[option]
-        index = self._index(now_ms)
+        index = self.index_usd(now_ms)
         return {
             "instrument_name": listing.names[option],
             "timestamp": now_ms,
@@ -237,7 +235,8 @@ class OptionDesk:
         window = self._path.index_usd[max(0, point - SETTLEMENT_STEPS) : point + 1]
         return round(float(window.mean()), 2)
 
-    def _quotes(self, rows: np.ndarray, now_ms: int) -> dict[str, np.ndarray]:
+    def quotes(self, rows: np.ndarray, now_ms: int) -> dict[str, np.ndarray]:
+        """Return forward, volatilities and prices in coin of the options at ``rows``."""
         listing = self.listing
         expiry_ms, strike = listing.expiry_ms[rows], listing.strike[rows]
         is_call = listing.is_call[rows]
@@ -259,7 +258,7 @@ class OptionDesk:
             "ask": np.round(np.maximum(np.ceil(ask / ask_tick), 1.0) * ask_tick, 4),
         }
 
-    def _last_day(self, now_ms: int) -> dict[str, np.ndarray]:
+    def last_day(self, now_ms: int) -> dict[str, np.ndarray]:
         """Summarise the prints of the last 24 hours, one value per option ever listed."""
         prints = self.listing.trades(now_ms - MS_PER_DAY, now_ms)
         count = len(self.listing.names)
@@ -276,5 +275,17 @@ class OptionDesk:
             "volume_usd": np.bincount(prints.option, weights=usd, minlength=count),
         }
 
-    def _index(self, now_ms: int) -> float:
+    def sensitivities(self, rows: np.ndarray, quotes: dict[str, np.ndarray], now_ms: int) -> Greeks:
+        """Return what the options at ``rows`` are sensitive to, USD."""
+        years = np.maximum(self.listing.expiry_ms[rows] - now_ms, 0) / MS_PER_YEAR
+        return self._surface.greeks(
+            quotes["forward"],
+            self.listing.strike[rows],
+            quotes["iv"],
+            years,
+            self.listing.is_call[rows],
+        )
+
+    def index_usd(self, now_ms: int) -> float:
+        """Return the index now, to the cent."""
         return round(float(self._path.index_usd[self.listing.market.point(now_ms)]), 2)

@@ -12,11 +12,14 @@ from data_ingest.simulator.orderbook import ladder
 from data_ingest.simulator.parameters import STEP_MS
 
 if TYPE_CHECKING:
+    from data_ingest.simulator.crowd import Crowd
     from data_ingest.simulator.market import SimulatedMarket
 
 MAX_FUNDING_ROWS = 744
 PERPETUAL_EXPIRY_MS = 32_503_708_800_000
 PRINTS_PER_STEP = 4
+LIQUIDATED = (None, "M", "T")
+"""Whose order a liquidation's was: nobody's, the maker's, the taker's."""
 
 
 class PerpetualDesk:
@@ -26,12 +29,14 @@ class PerpetualDesk:
     ----------
     market
         The market.
+    crowd
+        Who holds it.
     asset
         The asset's name.
     """
 
-    def __init__(self, market: SimulatedMarket, asset: str) -> None:
-        self._market, self._asset = market, asset
+    def __init__(self, market: SimulatedMarket, crowd: Crowd, asset: str) -> None:
+        self._market, self._crowd, self._asset = market, crowd, asset
         self._path = market.assets[asset]
         self._venue = self._path.venues["deribit"]
         self.name = f"{asset}-PERPETUAL"
@@ -149,9 +154,11 @@ class PerpetualDesk:
             page = range(first, min(last, first + count))
         else:
             page = range(last - 1, max(first, last - count) - 1, -1)
+        liquidations = self._crowd.liquidations(self._asset, "deribit", PRINTS_PER_STEP)
         rows = []
         for number in page:
             step, corner = divmod(number, PRINTS_PER_STEP)
+            liquidated = LIQUIDATED[liquidations[number]]
             contracts = float(self._venue.volume_usd[step]) / PRINTS_PER_STEP / self._contract_usd
             rises = corner in (1, 3)
             rows.append(
@@ -166,6 +173,7 @@ class PerpetualDesk:
                     "amount": self._contract_usd * max(1, round(contracts)),
                     "direction": "buy" if rises else "sell",
                     "tick_direction": 0 if rises else 2,
+                    **({"liquidation": liquidated} if liquidated else {}),
                 }
             )
         return {"trades": rows, "has_more": last - first > count}

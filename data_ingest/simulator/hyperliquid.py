@@ -1,4 +1,4 @@
-"""Hyperliquid's public `/info` endpoint, as far as accounts and their markets are asked for.
+"""Hyperliquid's public `/info` endpoint: its accounts, and beside them its market data.
 
 Every well-formed address has an account, drawn from the seed and the address: what it brought
 in, when it opened which positions at what leverage. The market then moves what they are worth,
@@ -14,6 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.seeds import stream
+from data_ingest.simulator.crowd import Crowd
+from data_ingest.simulator.hyperliquid_market import (
+    MAX_LEVERAGE,
+    NOT_UNDERSTOOD,
+    SIZE_DECIMALS,
+    HyperliquidError,
+    HyperliquidMarket,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +31,6 @@ if TYPE_CHECKING:
 Request = dict[str, Any]
 SETTLED_IN = "USDC"
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
-MAX_LEVERAGE = 40
-SIZE_DECIMALS = 5
 EMPTY_SHARE = 0.2
 """Share of addresses that hold no position; lists of addresses are full of them."""
 ISOLATED_SHARE = 0.3
@@ -32,10 +38,6 @@ SECOND_POSITION_SHARE = 0.4
 UNIFIED_SHARE = 0.05
 _LOG_EQUITY = (7.09, 2.88)
 _LOG_LEVERAGE = (0.7, 0.9)
-
-
-class HyperliquidError(Exception):
-    """A refusal in the exchange's own words, sent with HTTP status 422."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,16 @@ class HyperliquidApi:
     Parameters
     ----------
     market
-        What the exchange trades; its marks are those of the linear perpetuals.
+        What the exchange trades.
+    crowd
+        Who holds it.
     """
 
-    def __init__(self, market: SimulatedMarket) -> None:
+    def __init__(self, market: SimulatedMarket, crowd: Crowd | None = None) -> None:
         self._market = market
+        self._perpetuals = HyperliquidMarket(market, crowd or Crowd(market))
         self.types: dict[str, Callable[[Request, int], Any]] = {
-            "meta": lambda _request, _now_ms: self._meta(),
-            "metaAndAssetCtxs": lambda _request, now_ms: [self._meta(), self._contexts(now_ms)],
-            "spotMeta": lambda _request, _now_ms: {"tokens": _TOKENS, "universe": []},
-            "spotMetaAndAssetCtxs": lambda _request, _now_ms: [
-                {"tokens": _TOKENS, "universe": []},
-                [],
-            ],
-            # The first place stands for the exchange's own perpetuals.
-            "perpDexs": lambda _request, _now_ms: [None],
-            "allMids": lambda _request, now_ms: {
-                name: _price(self._mark(name, now_ms)) for name in self._market.assets
-            },
+            **self._perpetuals.types,
             "userAbstraction": self._abstraction,
             "clearinghouseState": self._state,
             "spotClearinghouseState": self._spot_state,
@@ -96,36 +90,8 @@ class HyperliquidApi:
         """
         kind = request.get("type") if isinstance(request, dict) else None
         if kind not in self.types:
-            raise HyperliquidError("Failed to deserialize the JSON body into the target type")
+            raise HyperliquidError(NOT_UNDERSTOOD)
         return self.types[kind](request, now_ms)
-
-    def _meta(self) -> dict[str, Any]:
-        return {
-            "universe": [
-                {"name": name, "szDecimals": SIZE_DECIMALS, "maxLeverage": MAX_LEVERAGE}
-                for name in self._market.assets
-            ],
-            "collateralToken": 0,
-        }
-
-    def _contexts(self, now_ms: int) -> list[dict[str, Any]]:
-        point = self._market.point(now_ms)
-        rows = []
-        for name, path in self._market.assets.items():
-            mark = self._mark(name, now_ms)
-            rows.append(
-                {
-                    "markPx": _price(mark),
-                    "midPx": _price(mark),
-                    "oraclePx": _price(float(path.index_usd[point])),
-                    "openInterest": f"{path.open_interest_usd[point] / mark:.{SIZE_DECIMALS}f}",
-                    "funding": "0.0000125",
-                    "premium": f"{mark / float(path.index_usd[point]) - 1.0:.8f}",
-                    "prevDayPx": _price(self._mark(name, now_ms - 86_400_000)),
-                    "dayNtlVlm": f"{path.parameters.daily_volume_usd:.1f}",
-                }
-            )
-        return rows
 
     def _abstraction(self, request: Request, _now_ms: int) -> str:
         draws = stream(self._seed, "hyperliquid", "abstraction", _address(request))
@@ -211,32 +177,17 @@ class HyperliquidApi:
         return _Account(deposit, opened, tuple(positions))
 
     def _mark(self, name: str, at_ms: int) -> float:
-        point = self._market.point(at_ms)
-        mark = self._market.assets[name].venues["binance"].mark
-        return round(float(mark[point - 1, 3]) if point else float(mark[0, 0]), 2)
+        return self._perpetuals.mark_usd(name, at_ms)
 
     @property
     def _seed(self) -> int:
         return self._market.parameters.seed
 
 
-_TOKENS = [
-    {
-        "name": SETTLED_IN,
-        "szDecimals": 8,
-        "weiDecimals": 8,
-        "index": 0,
-        "tokenId": "0x" + "0" * 32,
-        "isCanonical": True,
-        "fullName": None,
-    }
-]
-
-
 def _address(request: Request) -> str:
     user = request.get("user")
     if not isinstance(user, str) or not ADDRESS.fullmatch(user):
-        raise HyperliquidError("Failed to deserialize the JSON body into the target type")
+        raise HyperliquidError(NOT_UNDERSTOOD)
     return user.lower()
 
 

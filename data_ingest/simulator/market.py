@@ -33,6 +33,20 @@ if TYPE_CHECKING:
 
 
 EXCHANGES = ("binance", "deribit")
+"""Venues whose paths are drawn with the market; all others are drawn when they are first asked."""
+
+VENUE_SHARES = {
+    "binance": None,
+    "binance_usdc": "usdc_share",
+    "binance_coinm": "coin_margined_share",
+    "bybit": "bybit_share",
+    "bybit_inverse": "coin_margined_share",
+    "deribit": "deribit_share",
+    "hyperliquid": "hyperliquid_share",
+    "okx": "okx_share",
+    "okx_inverse": "coin_margined_share",
+}
+"""Every venue and the parameter that holds its size relative to Binance USD-M."""
 STEPS_PER_HOUR = MS_PER_HOUR // STEP_MS
 STEPS_PER_DAY = MS_PER_DAY // STEP_MS
 
@@ -46,6 +60,21 @@ class VenuePath:
     premium: np.ndarray
     volume_usd: np.ndarray
     depth_usd: np.ndarray
+
+    @property
+    def premium_bars(self) -> np.ndarray:
+        """Candles of the premium over the index, a ratio; it moves straight between points."""
+        first, last = self.premium[:-1], self.premium[1:]
+        return np.column_stack((first, np.maximum(first, last), np.minimum(first, last), last))
+
+
+@dataclass(frozen=True)
+class _VenueInputs:
+    """What the perpetuals of one asset have in common on every venue."""
+
+    log_index: np.ndarray
+    crisis: CrisisPath
+    draws: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -88,12 +117,29 @@ class SimulatedMarket:
         self.parameters = parameters or MarketParameters()
         self.crises = draw_crises(self.parameters)
         self._jump_draws = JumpDraws(self.parameters)
+        self._venue_inputs: dict[str, _VenueInputs] = {}
         self.assets = {asset.name: self._asset_path(asset) for asset in self.parameters.assets}
 
     def point(self, at_ms: int) -> int:
         """Return the last point known at a time, inside the span."""
         parameters = self.parameters
         return int(np.clip((at_ms - parameters.start) // STEP_MS, 0, parameters.steps))
+
+    def venue(self, asset: str, exchange: str) -> VenuePath:
+        """Return one perpetual's paths; each venue draws from its own streams, when first asked.
+
+        Parameters
+        ----------
+        asset
+            The asset's name.
+        exchange
+            One of `VENUE_SHARES`.
+        """
+        path = self.assets[asset]
+        if exchange not in path.venues:
+            inputs = self._venue_inputs[asset]
+            path.venues[exchange] = self._venue(exchange, path.parameters, inputs, path.variance)
+        return path.venues[exchange]
 
     def candles(
         self,
@@ -103,6 +149,7 @@ class SimulatedMarket:
         timeframe_ms: int,
         start_ms: int,
         end_ms: int,
+        offset_ms: int = 0,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Aggregate steps that ended by ``end_ms`` into candles that open from ``start_ms`` on.
 
@@ -113,22 +160,28 @@ class SimulatedMarket:
         asset, exchange
             Which perpetual.
         kind
-            ``trade``, ``mark`` or ``index``.
+            ``trade``, ``mark``, ``index`` or ``premium``.
         timeframe_ms
             Length of a candle, a multiple of five minutes, aligned to midnight UTC.
         start_ms, end_ms
             The window; nothing after ``end_ms`` is used.
+        offset_ms
+            How long after midnight UTC the candles are aligned instead.
 
         Returns
         -------
         tuple of numpy.ndarray
-            Opening times (ms), candles ``[n, 4]`` in USD, volumes ``[n]`` in USD.
+            Opening times (ms), candles ``[n, 4]`` in USD or, for a premium, as a ratio, and volumes
+            ``[n]`` in USD.
         """
         path = self.assets[asset]
-        venue = path.venues[exchange]
-        prices = {"trade": venue.trade, "mark": venue.mark, "index": path.index}[kind]
+        venue = self.venue(asset, exchange)
+        prices = venue.premium_bars if kind == "premium" else {
+            "trade": venue.trade, "mark": venue.mark, "index": path.index
+        }[kind]  # fmt: skip
         origin = self.parameters.start
-        first_open = max(origin, -(-start_ms // timeframe_ms) * timeframe_ms)
+        start_ms = max(origin, start_ms) - offset_ms
+        first_open = -(-start_ms // timeframe_ms) * timeframe_ms + offset_ms
         first, last = (first_open - origin) // STEP_MS, self.point(end_ms)
         if first >= last:
             return np.empty(0, np.int64), np.empty((0, 4)), np.empty(0)
@@ -146,18 +199,25 @@ class SimulatedMarket:
         )
         return opens, rows, np.add.reduceat(volume, edges)
 
-    def binance_funding(self, asset: str, end_ms: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the 8-hourly funding payments made by ``end_ms``: times and rates.
+    def funding(
+        self, asset: str, exchange: str, hours: int, end_ms: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the payments made by ``end_ms`` on a venue that pays every ``hours`` hours.
 
-        The rate is the mean premium plus interest, dampened and capped by the exchange's rule.
+        The rate is the mean premium plus interest, dampened and capped by Binance's rule, which
+        the others have taken over; a shorter interval pays its share of the eight-hour rate.
         """
         rule = self.parameters.liquidity
-        steps = 8 * STEPS_PER_HOUR
-        premium = self.assets[asset].venues["binance"].premium[: self.point(end_ms)]
+        steps = hours * STEPS_PER_HOUR
+        premium = self.venue(asset, exchange).premium[: self.point(end_ms)]
         mean = premium[: len(premium) // steps * steps].reshape(-1, steps).mean(axis=1)
         damp = np.clip(rule.funding_interest - mean, -rule.funding_dampener, rule.funding_dampener)
         times = self.parameters.start + np.arange(1, len(mean) + 1) * steps * STEP_MS
-        return times, np.clip(mean + damp, -rule.funding_cap, rule.funding_cap)
+        return times, np.clip(mean + damp, -rule.funding_cap, rule.funding_cap) * (hours / 8)
+
+    def binance_funding(self, asset: str, end_ms: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the 8-hourly payments of Binance's USDT perpetual: times and rates."""
+        return self.funding(asset, "binance", 8, end_ms)
 
     def deribit_funding(self, asset: str, end_ms: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the hourly accruals finished by ``end_ms``: times and one-hour rates."""
@@ -168,7 +228,7 @@ class SimulatedMarket:
         )
         rate_8h = np.clip(rate_8h, -rule.funding_cap, rule.funding_cap)
         hours = len(premium) // STEPS_PER_HOUR
-        hourly = rate_8h[: hours * STEPS_PER_HOUR].reshape(hours, -1).mean(axis=1) / 8.0
+        hourly = rate_8h[: hours * STEPS_PER_HOUR].reshape(hours, STEPS_PER_HOUR).mean(axis=1) / 8.0
         return self.parameters.start + np.arange(1, hours + 1) * MS_PER_HOUR, hourly
 
     def _asset_path(self, asset: AssetParameters) -> AssetPath:
@@ -208,6 +268,8 @@ class SimulatedMarket:
             parameters.surface.carry_per_weekly_return * follow(weekly, MS_PER_DAY)
         )
         draws = stream(parameters.seed, "bridge", asset.name).random((2, steps))
+        inputs = _VenueInputs(log_index, crisis, draws)
+        self._venue_inputs[asset.name] = inputs
         return AssetPath(
             parameters=asset,
             index=candles(log_index, step_variance, draws, 0.01),
@@ -220,10 +282,7 @@ class SimulatedMarket:
             open_interest_usd=asset.open_interest_usd
             * np.sqrt(index_usd / asset.start_price_usd)
             * (1 - 0.35 * crisis.stress),
-            venues={
-                name: self._venue(name, asset, log_index, variance, crisis, draws)
-                for name in EXCHANGES
-            },
+            venues={name: self._venue(name, asset, inputs, variance) for name in EXCHANGES},
         )
 
     def _shocks(self, asset: AssetParameters) -> tuple[np.ndarray, np.ndarray]:
@@ -241,12 +300,11 @@ class SimulatedMarket:
         self,
         exchange: str,
         asset: AssetParameters,
-        log_index: np.ndarray,
+        inputs: _VenueInputs,
         variance: np.ndarray,
-        crisis: CrisisPath,
-        draws: np.ndarray,
     ) -> VenuePath:
         parameters, rule = self.parameters, self.parameters.liquidity
+        log_index, crisis, draws = inputs.log_index, inputs.crisis, inputs.draws
         label, steps = f"{exchange}/{asset.name}", self.parameters.steps
         premium = mean_reverting(
             parameters,
@@ -258,7 +316,7 @@ class SimulatedMarket:
         bounce = stream(parameters.seed, label, "bounce").standard_normal(steps + 1) * 2e-5
         step_variance = variance[:-1] * parameters.step_days / 365.0
         trade = log_index + premium + bounce
-        share = rule.deribit_share if exchange == "deribit" else 1.0
+        share = self.share(exchange)
         tick = asset.deribit_tick_usd if exchange == "deribit" else asset.price_tick_usd
         typical = asset.variance_scale * self._typical_variance()
         move = (step_variance + np.diff(log_index) ** 2) / (
@@ -288,6 +346,11 @@ class SimulatedMarket:
             * np.minimum(2.0, (variance / typical) ** rule.depth_elasticity)
             * np.exp(depth_noise),
         )
+
+    def share(self, exchange: str) -> float:
+        """Return a venue's size relative to Binance USD-M's USDT perpetual."""
+        name = VENUE_SHARES[exchange]
+        return 1.0 if name is None else float(getattr(self.parameters.liquidity, name))
 
     def _typical_variance(self) -> float:
         model = self.parameters.volatility

@@ -167,6 +167,21 @@ class LiquidityParameters(_Parameters):
     deribit_share: float = _parameter(
         0.05, "Deribit's perpetual relative to Binance's", "ratio", CHOICE, gt=0
     )
+    okx_share: float = _parameter(
+        0.35, "OKX's USDT perpetual relative to Binance's", "ratio", CHOICE, gt=0
+    )
+    bybit_share: float = _parameter(
+        0.4, "Bybit's USDT perpetual relative to Binance's", "ratio", CHOICE, gt=0
+    )
+    hyperliquid_share: float = _parameter(
+        0.15, "Hyperliquid's perpetual relative to Binance's", "ratio", CHOICE, gt=0
+    )
+    coin_margined_share: float = _parameter(
+        0.08, "a coin-margined perpetual relative to Binance's USDT one", "ratio", CHOICE, gt=0
+    )
+    usdc_share: float = _parameter(
+        0.05, "Binance's USDC perpetual relative to its USDT one", "ratio", CHOICE, gt=0
+    )
     volume_elasticity: float = _parameter(
         1.2,
         "log volume per log activity",

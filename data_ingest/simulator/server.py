@@ -1,38 +1,40 @@
-"""A loopback HTTP server that speaks the public REST of Deribit, Binance USD-M and Hyperliquid.
+"""A loopback HTTP server that speaks the public REST of five exchanges.
 
 The real `ccxt` clients pull from it with their own rate limiter and parser. The simulator has
 a clock: nothing after it is served, and a collector of "current only" data moves it with
-``POST /simulator/clock {"now_ms": ...}``, which is the one thing no exchange has.
+``POST /simulator/clock {"now_ms": ...}``. ``POST /simulator/faults`` says what must go wrong.
+These two are the only things no exchange has.
 """
 
 from __future__ import annotations
 
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING
 
 from backtest.errors import ConfigError
 from backtest.units import iso_utc
-from data_ingest.simulator.binance import BinanceApi, BinanceError
-from data_ingest.simulator.deribit import DeribitApi, DeribitError
-from data_ingest.simulator.faults import FaultSchedule
-from data_ingest.simulator.hyperliquid import HyperliquidApi, HyperliquidError
+from data_ingest.simulator import pages
+from data_ingest.simulator.dialects import Answer, Exchanges, Request, throttled
+from data_ingest.simulator.faults import (
+    PAGE_FAULTS,
+    Fault,
+    FaultDesk,
+    FaultPlan,
+    FaultSchedule,
+    FiredFault,
+)
+from data_ingest.simulator.http_door import SimulatorHttp
 from data_ingest.simulator.market import SimulatedMarket
+from data_ingest.simulator.throttle import RATE_LIMITS, TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from data_ingest.simulator.faults import FaultKind, FaultPlan
     from data_ingest.simulator.parameters import MarketParameters
 
-DERIBIT_PATH = "/api/v2/public/"
-BINANCE_PATH = "/fapi/v1/"
-HYPERLIQUID_PATH = "/info"
-CLOCK_PATH = "/simulator/clock"
+NAMES = "Deribit, Binance USD-M and COIN-M, OKX, Bybit and Hyperliquid"
 
 
 class ExchangeSimulator:
@@ -46,6 +48,22 @@ class ExchangeSimulator:
         Where to listen; port 0 takes a free one.
     faults
         Requests that fail on purpose; none by default.
+    rate_limits
+        Refuse whoever asks faster than each exchange allows.
+    deribit_keeps_a_day
+        Let Deribit's trading host serve trades of the last day only, as the real one does; its
+        archive is at ``/archive`` in either case.
+
+    Attributes
+    ----------
+    market : SimulatedMarket
+        What is traded.
+    exchanges : Exchanges
+        Who answers, without the HTTP.
+    requests : int
+        Exchange requests answered so far.
+    buckets : dict of str to list of TokenBucket
+        The rate limits of each exchange; empty without them.
 
     Examples
     --------
@@ -58,18 +76,25 @@ class ExchangeSimulator:
         parameters: MarketParameters | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        faults: FaultPlan | None = None,
+        faults: FaultPlan | FaultSchedule | None = None,
+        rate_limits: bool = False,
+        deribit_keeps_a_day: bool = False,
     ) -> None:
         self.market = SimulatedMarket(parameters)
-        self.deribit = DeribitApi(self.market)
-        self.binance = BinanceApi(self.market)
-        self.hyperliquid = HyperliquidApi(self.market)
+        self.exchanges = Exchanges(self.market, deribit_keeps_a_day)
+        self.hyperliquid = self.exchanges.hyperliquid
         self.requests = 0
         self._host, self._port = host, port
-        self._faults = FaultSchedule(faults) if faults else None
+        self._faults = FaultDesk(_schedule(faults))
+        self._pages: dict[str, Answer] = {}
+        limits = RATE_LIMITS if rate_limits else {}
+        self.buckets = {
+            name: [TokenBucket(limit) for limit in rules] for name, rules in limits.items()
+        }
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._now_ms = self.market.parameters.end
-        self._server: _Server | None = None
+        self._server: SimulatorHttp | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -101,6 +126,21 @@ class ExchangeSimulator:
         with self._lock:
             self._now_ms = now_ms
 
+    @property
+    def faults(self) -> FaultSchedule:
+        """What goes wrong; set it at any time, and counting begins anew."""
+        return self._faults.schedule
+
+    @faults.setter
+    def faults(self, faults: FaultPlan | FaultSchedule | None) -> None:
+        with self._lock:
+            self._faults = FaultDesk(_schedule(faults))
+
+    @property
+    def fired(self) -> tuple[FiredFault, ...]:
+        """What went wrong since the schedule was set, oldest first."""
+        return tuple(self._faults.fired)
+
     def start(self) -> ExchangeSimulator:
         """Listen and answer in a background thread.
 
@@ -121,6 +161,7 @@ class ExchangeSimulator:
         """Stop answering and free the port; harmless when not running."""
         if self._server is None:
             return
+        self._stopped.set()
         if self._thread is not None:
             self._server.shutdown()
             self._thread.join()
@@ -142,69 +183,49 @@ class ExchangeSimulator:
         """Stop the server."""
         self.stop()
 
-    def answer(self, path: str, params: dict[str, str]) -> tuple[int, Any]:
-        """Return HTTP status and JSON of one exchange request at the current clock."""
+    def answer(
+        self, path: str, params: dict[str, str], body: bytes | None, headers: dict[str, str]
+    ) -> tuple[Answer, Fault | None]:
+        """Answer one exchange request at the current clock, and say how it must fail, if it must.
+
+        A fault of the page is in the answer already; all others are left to the caller.
+        """
         with self._lock:
+            found = self.exchanges.find(path, body)
+            if found is None:
+                return Answer(404, {"error": f"no exchange serves {path}"}), None
             self.requests += 1
-            now_ms = self._now_ms
-            if path.startswith(DERIBIT_PATH):
-                return self._answer_deribit(path.removeprefix(DERIBIT_PATH), params, now_ms)
-            if path.startswith(BINANCE_PATH):
-                return self._answer_binance(path.removeprefix(BINANCE_PATH), params, now_ms)
-        return 404, {"error": f"no exchange serves {path}"}
+            exchange, path, question = found
+            wait_s = max((one.take(path) for one in self.buckets.get(exchange, ())), default=0.0)
+            fault = None if wait_s else self._faults.next(path, self._now_ms)
+            skew_ms = fault.skew_ms if fault and fault.kind == "clock_skew" else 0
+            stated_ms = self._now_ms + skew_ms
+            request = Request(exchange, path, params, self._now_ms, stated_ms, question, headers)
+            if wait_s:
+                return throttled(request, wait_s), None
+            answer = self.exchanges.answer(request)
+            if answer.status == 200:
+                name = pages.list_name(path, params, question)
+                last = self._pages.get(name, answer)
+                if self._faults.needs_last_page:
+                    self._pages[name] = answer
+                if fault and fault.kind in PAGE_FAULTS:
+                    answer = _spoiled(fault.kind, request, answer, last)
+            return answer, fault
 
-    def answer_posted(self, body: bytes) -> tuple[int, Any]:
-        """Return HTTP status and JSON of one question that is posted rather than asked by path."""
-        with self._lock:
-            self.requests += 1
-            try:
-                return 200, self.hyperliquid.call(json.loads(body), self._now_ms)
-            except ValueError:
-                return 400, "Failed to parse the request body as JSON"
-            except HyperliquidError as refusal:
-                return 422, str(refusal)
-
-    def next_fault(self) -> FaultKind | None:
-        """Return how the next exchange request must fail, if it must."""
-        with self._lock:
-            return self._faults.next() if self._faults else None
-
-    @property
-    def retry_after_s(self) -> int:
-        """Seconds that a throttled client is told to wait."""
-        return self._faults.plan.retry_after_s if self._faults else 1
-
-    def _answer_deribit(
-        self, method: str, params: dict[str, str], now_ms: int
-    ) -> tuple[int, dict[str, Any]]:
-        envelope: dict[str, Any] = {
-            "jsonrpc": "2.0",
-            "usIn": now_ms * 1_000,
-            "usOut": now_ms * 1_000,
-            "usDiff": 0,
-            "testnet": False,
-        }
-        try:
-            return 200, {**envelope, "result": self.deribit.call(method, params, now_ms)}
-        except DeribitError as refusal:
-            error = {"code": refusal.code, "message": refusal.message, "data": refusal.data}
-            return 400, {**envelope, "error": error}
-
-    def _answer_binance(self, path: str, params: dict[str, str], now_ms: int) -> tuple[int, Any]:
-        try:
-            return 200, self.binance.call(path, params, now_ms)
-        except BinanceError as refusal:
-            return 400, {"code": refusal.code, "msg": refusal.message}
+    def hold(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the simulator."""
+        self._stopped.wait(seconds)
 
     def _listen(self) -> None:
+        self._stopped.clear()
         try:
-            self._server = _Server((self._host, self._port), _Handler)
+            self._server = SimulatorHttp((self._host, self._port), self)
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"cannot listen on {self._host} port {self._port}: {error}; "
                 "choose another port, or 0 for a free one."
             ) from error
-        self._server.simulator = self
 
     def run(self, announce: Callable[[str], None] | None = None) -> None:
         """Listen, call ``announce`` with what is served, and answer until interrupted."""
@@ -212,8 +233,11 @@ class ExchangeSimulator:
         assert self._server is not None
         if announce:
             span = self.market.parameters
-            announce(f"serving Deribit, Binance USD-M and Hyperliquid on {self.url}")
+            announce(f"serving {NAMES} on {self.url}")
             announce(f"span {iso_utc(span.start)} to {iso_utc(span.end)} UTC, seed {span.seed}")
+            if self.faults.faults:
+                kinds = sorted({fault.kind for fault in self.faults.faults})
+                announce(f"some requests fail on purpose: {', '.join(kinds)}")
             for crisis in self.market.crises:
                 announce(f"crisis {crisis}")
         try:
@@ -229,6 +253,8 @@ def serve_forever(
     host: str = "127.0.0.1",
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
+    faults: FaultSchedule | None = None,
+    rate_limits: bool = False,
 ) -> None:
     """Serve all exchanges until interrupted, for the command line.
 
@@ -240,80 +266,38 @@ def serve_forever(
         Where to listen.
     announce
         Called with each line that tells the user what is served, once it is.
+    faults
+        Requests that fail on purpose.
+    rate_limits
+        Refuse whoever asks faster than each exchange allows.
 
     Raises
     ------
     ConfigError
         If the port is taken or not allowed.
     """
-    ExchangeSimulator(parameters, host, port).run(announce)
+    ExchangeSimulator(parameters, host, port, faults, rate_limits).run(announce)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    simulator: ExchangeSimulator
+def _spoiled(kind: str, request: Request, answer: Answer, last: Answer) -> Answer:
+    """Return an answer as a fault of its page leaves it; ``last`` is the page before it."""
+    match kind:
+        case "reversed_page":
+            body = pages.reversed_page(answer.body)
+        case "duplicated_rows":
+            body = pages.duplicated_rows(answer.body)
+        case "missing_rows":
+            body = pages.missing_rows(answer.body)
+        case "stuck_cursor":
+            stuck = pages.stuck_cursor(answer.body, request.params)
+            # Without a cursor, time is the cursor: the last page comes again.
+            body = last.body if stuck is None else stuck
+        case _:
+            body = last.body
+    return Answer(answer.status, body, answer.headers)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-    # Without this, Nagle's algorithm holds every answer on a kept-alive connection for 40 ms.
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        """Answer an exchange path or tell the clock."""
-        url = urlsplit(self.path)
-        simulator = self.server.simulator
-        if url.path == CLOCK_PATH:
-            self._send(200, _encode({"now_ms": simulator.now_ms}))
-            return
-        self._respond(*simulator.answer(url.path, dict(parse_qsl(url.query))))
-
-    def do_POST(self) -> None:
-        """Answer what an exchange is asked in a body, or move the clock."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if urlsplit(self.path).path == HYPERLIQUID_PATH:
-            self._respond(*self.server.simulator.answer_posted(body))
-            return
-        if urlsplit(self.path).path != CLOCK_PATH:
-            only = f"only {HYPERLIQUID_PATH} and {CLOCK_PATH} can be posted to"
-            self._send(404, _encode({"error": only}))
-            return
-        try:
-            self.server.simulator.set_clock(int(json.loads(body)["now_ms"]))
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
-            self._send(400, _encode({"error": str(error) or "give now_ms"}))
-            return
-        self._send(200, _encode({"now_ms": self.server.simulator.now_ms}))
-
-    def _respond(self, status: int, answer: Any) -> None:
-        fault = self.server.simulator.next_fault()
-        self._fail(fault, _encode(answer)) if fault else self._send(status, _encode(answer))
-
-    def _fail(self, fault: FaultKind, body: bytes) -> None:
-        if fault.isdigit():
-            self._send(int(fault), b"fault injected", retry=fault in ("429", "418"))
-        elif fault == "reset":
-            self.close_connection = True
-        elif fault == "truncated":
-            self._send(200, body, cut=len(body) // 2)
-            self.close_connection = True
-        else:
-            broken = {"empty": b"", "html": b"<html>busy</html>", "malformed": body[:-1]}
-            self._send(200, broken[fault])
-
-    def _send(self, status: int, body: bytes, retry: bool = False, cut: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if retry:
-            self.send_header("Retry-After", str(self.server.simulator.retry_after_s))
-        self.end_headers()
-        self.wfile.write(body[:cut])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the server silent."""
-
-
-def _encode(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+def _schedule(faults: FaultPlan | FaultSchedule | None) -> FaultSchedule:
+    if isinstance(faults, FaultPlan):
+        return faults.schedule
+    return faults or FaultSchedule()

@@ -15,7 +15,6 @@ from remargin.terminal import (
     status,
     write_facts,
     write_json,
-    write_line,
     write_remarks,
     write_table,
 )
@@ -39,25 +38,32 @@ def pull(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Pull what a config's market needs from its exchange, through ccxt."""
+    """Pull what a config's market needs from its exchange, through ccxt.
+
+    Interrupted, killed or out of space, it goes on where it stopped when run again. It ends
+    with what should be there, what is there, and why the rest is not; with status 1 if an
+    exchange refused or did not answer.
+    """
     from data_ingest.pull import pull_market
     from data_ingest.store import DataStore
     from experiments.config import load_config
     from experiments.importing import writable_store
+    from remargin.pull_bars import pull_bars, write_coverage
 
     study = load_config(config)
     with (
         DataStore(writable_store(store, study.store)) as opened,
-        status("pull", hidden=json) as say,
+        pull_bars(hidden=json) as advance,
     ):
         reports = pull_market(
-            opened,
-            study.market,
-            simulator,
-            simulate_clock=simulator is not None,
-            progress=lambda report: say(f"{report.exchange} {report.market} {report.feed}"),
+            opened, study.market, simulator, simulate_clock=simulator is not None, advance=advance
         )
-    _show_reports(reports, json)
+    if json:
+        write_json(reports)
+    else:
+        write_coverage(reports)
+    if any(report.failure for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command("import")
@@ -158,11 +164,3 @@ def _show_reports(reports: list[Any], as_json: bool) -> None:
         ),
         right="llrrr",
     )
-    for report in reports:
-        for start, end in getattr(report, "gaps", ()):
-            from backtest.units import iso_utc
-
-            write_line(
-                f"  gap       {report.feed} {report.market}: "
-                f"{iso_utc(start)} to {iso_utc(end)} UTC has no rows at the exchange"
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,13 +53,20 @@ def simulate_exchange(
     end: Annotated[
         Day, typer.Option(formats=_DAY_FORMATS, help="Day after the last, UTC.", metavar="DAY")
     ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(help="Requests that fail on purpose: a YAML file.", metavar="FILE"),
+    ] = None,
+    rate_limits: Annotated[
+        bool, typer.Option("--rate-limits", help="Refuse whoever asks too fast, as exchanges do.")
+    ] = False,
 ) -> None:
-    """Serve a simulated market as Deribit and Binance USD-M do, for the real ccxt client."""
+    """Serve a simulated market as five exchanges do, for the real ccxt clients."""
     from pydantic import ValidationError
 
     from backtest.errors import ConfigError
     from backtest.mistakes import first_mistake
-    from data_ingest.simulator import MarketParameters, serve_forever
+    from data_ingest.simulator import FaultSchedule, MarketParameters, serve_forever
 
     given = {
         "seed": seed,
@@ -70,4 +78,5 @@ def simulate_exchange(
         parameters = MarketParameters.model_validate(chosen)
     except ValidationError as error:
         raise ConfigError(first_mistake(error, "", MarketParameters, chosen)) from None
-    serve_forever(parameters, host=host, port=port, announce=write_note)
+    schedule = FaultSchedule.from_yaml(faults) if faults else None
+    serve_forever(parameters, host, port, write_note, schedule, rate_limits)

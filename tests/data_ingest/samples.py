@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from data_ingest.coverage import LedgerKey, Window
+from data_ingest.feed import Row
 from data_ingest.mapping import ImportMapping
-from data_ingest.pager import Row
 from data_ingest.schema import FeedTable
 from data_ingest.store import Batch, Conflict, DataStore, WriteResult
 

@@ -96,7 +96,7 @@ def test_the_exchange_s_own_terms_outrank_the_symbol(tmp_path: Path) -> None:
     with store_with(tmp_path, future_frame()) as store:
         key = LedgerKey("binanceusdm", "BTC", "instruments")
         terms = ("binanceusdm", "BTCUSDT_231116", FUTURE_SYMBOL, "BTC", "future", "linear", 0.5,
-                 None, None, START_MS + 33 * HOUR_MS, None)  # fmt: skip
+                 None, None, START_MS + 33 * HOUR_MS, None, None, None, None)  # fmt: skip
         write(store, INSTRUMENTS, [terms], key)
         table = build_tape(store, market()).instruments
     assert table.contract_size[1] == 0.5

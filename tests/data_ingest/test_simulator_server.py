@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,9 +12,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from backtest.errors import ConfigError
 from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR
-from data_ingest.simulator import ExchangeSimulator, FaultPlan, MarketParameters
+from data_ingest.simulator import ExchangeSimulator, MarketParameters
 
 PARAMETERS = MarketParameters(start="2024-01-01", end="2024-03-11")
 START, END = PARAMETERS.start, PARAMETERS.end
@@ -74,7 +71,7 @@ def test_ccxt_loads_deribit_markets_of_every_kind(deribit: Any) -> None:
 
 def test_ccxt_loads_binance_markets(binance: Any) -> None:
     markets = binance.load_markets()
-    assert set(markets) == {BTC_LINEAR, "ETH/USDT:USDT"}
+    assert set(markets) == {BTC_LINEAR, "ETH/USDT:USDT", "ETH/USDC:USDC"}
     assert markets[BTC_LINEAR]["linear"]
     assert markets[BTC_LINEAR]["contractSize"] == 1
     assert markets[BTC_LINEAR]["precision"]["price"] == 0.1
@@ -458,82 +455,3 @@ def test_refusals_reach_ccxt_as_the_exchanges_own(
 ) -> None:
     with pytest.raises(error, match=code):
         ask(deribit, binance)
-
-
-def test_the_clock_can_be_posted_and_refuses_what_lies_outside(
-    simulator: ExchangeSimulator,
-) -> None:
-    def post(body: bytes) -> dict[str, Any]:
-        request = urllib.request.Request(f"{simulator.url}/simulator/clock", data=body)
-        with urllib.request.urlopen(request) as response:
-            return json.load(response)
-
-    assert post(json.dumps({"now_ms": START + 5}).encode()) == {"now_ms": START + 5}
-    assert simulator.now_ms == START + 5
-    for wrong in (b"{}", b"nonsense", json.dumps({"now_ms": END + 1}).encode()):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            post(wrong)
-        assert refused.value.code == 400
-        refused.value.close()
-    assert simulator.now_ms == START + 5
-    with pytest.raises(ConfigError, match="outside the simulated span"):
-        simulator.set_clock(END + 1)
-
-
-def test_a_connection_is_kept_alive(simulator: ExchangeSimulator) -> None:
-    url = urlsplit(simulator.url)
-    connection = HTTPConnection(str(url.hostname), url.port)
-    connection.request("GET", "/fapi/v1/time")
-    assert json.loads(connection.getresponse().read()) == {"serverTime": END}
-    first = connection.sock
-    connection.request("GET", "/fapi/v1/ping")
-    assert connection.getresponse().read() == b"{}"
-    assert connection.sock is first
-    connection.close()
-
-
-def test_faults_come_in_order_and_stop_at_their_limit() -> None:
-    plan = FaultPlan(every=2, kinds=("429", "502", "empty", "malformed", "truncated"), limit=5)
-    short = MarketParameters(start="2024-01-01", end="2024-01-20")
-    with ExchangeSimulator(short, faults=plan) as simulator:
-        client = binance_client(simulator.url)
-        client.enableRateLimit = False
-        client.enableLastJsonResponse = True
-        outcomes = []
-        for _request in range(14):
-            try:
-                answer = client.fapiPublicGetTime()
-                outcomes.append("good" if isinstance(answer, dict) else "no json")
-            except ccxt.BaseError as error:
-                outcomes.append(type(error).__name__)
-                if isinstance(error, ccxt.DDoSProtection):
-                    assert client.last_response_headers["Retry-After"] == "1"
-    assert outcomes[::2] == ["good"] * 7
-    assert outcomes[1::2] == [
-        "DDoSProtection",
-        "ExchangeNotAvailable",
-        "no json",
-        "no json",
-        "NetworkError",
-        "good",
-        "good",
-    ]
-
-
-def test_a_taken_port_is_a_users_mistake_in_one_sentence() -> None:
-    short = MarketParameters(start="2024-01-01", end="2024-01-20")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}"):
-            ExchangeSimulator(short, port=port).start()
-
-
-def test_a_stopped_simulator_frees_its_port_and_can_start_again() -> None:
-    simulator = ExchangeSimulator(MarketParameters(start="2024-01-01", end="2024-01-20"))
-    for _turn in range(2):
-        with simulator:
-            assert urllib.request.urlopen(simulator.url + "/fapi/v1/ping").read() == b"{}"
-        with pytest.raises(RuntimeError, match="not running"):
-            _ = simulator.url

@@ -112,6 +112,44 @@ def test_an_older_schema_is_migrated_and_keeps_its_rows(
         assert store.rows("SELECT max(version) FROM schema_version") == [(newer,)]
 
 
+VERSION_1 = """
+CREATE SEQUENCE batch_ids;
+CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at_ms BIGINT NOT NULL);
+INSERT INTO schema_version VALUES (1, 0);
+CREATE TABLE instruments (exchange VARCHAR, native_id VARCHAR, symbol VARCHAR, asset VARCHAR,
+    kind VARCHAR, settlement VARCHAR, contract_size DOUBLE, strike DOUBLE, is_call BOOLEAN,
+    expiry_ms BIGINT, listed_ms BIGINT, batch_id BIGINT NOT NULL,
+    PRIMARY KEY (exchange, native_id));
+INSERT INTO instruments VALUES ('deribit', 'BTC-PERPETUAL', 'BTC/USD:BTC', 'BTC', 'perp',
+    'inverse', 10, NULL, NULL, NULL, 5, 1);
+CREATE TABLE option_trades (exchange VARCHAR, trade_id VARCHAR, native_id VARCHAR, ts_ms BIGINT,
+    price_coin DOUBLE, iv DOUBLE, index_price DOUBLE, amount DOUBLE, side VARCHAR,
+    batch_id BIGINT NOT NULL, PRIMARY KEY (exchange, trade_id));
+INSERT INTO option_trades VALUES ('deribit', '7', 'BTC-1JAN24-1-C', 9, 0.1, 0.5, 1, 1, 'buy', 1);
+"""
+
+
+def test_a_store_of_the_first_version_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "market.duckdb"
+    with duckdb.connect(str(path)) as old:
+        for statement in filter(str.strip, VERSION_1.split(";")):
+            old.execute(statement)
+    with DataStore(path) as store:
+        assert store.rows("SELECT symbol, contract_size, tick_size FROM instruments") == [
+            ("BTC/USD:BTC", 10.0, None)
+        ]
+        assert store.rows("SELECT trade_id, iv, trade_seq, liquidation FROM option_trades") == [
+            ("7", 0.5, None, None)
+        ]
+        key = LedgerKey("deribit", "BTC", "instruments")
+        new = ("deribit", "B", "B", "BTC", "perp", "inverse", 1.0, None, None, None, None, 0.5, 1.0,
+               "BTC")  # fmt: skip
+        assert write(store, INSTRUMENTS, [new], key).added == 1
+        assert store.rows("SELECT count(*) FROM shortfalls") == [(0,)]
+    with DataStore(path, read_only=True) as store:
+        assert store.rows("SELECT max(version) FROM schema_version") == [(2,)]
+
+
 def test_the_same_rows_twice_are_stored_once(tmp_path: Path) -> None:
     with DataStore(tmp_path / "market.duckdb") as store:
         rows = [payment(0, 0.0001), payment(1, 0.0002)]
@@ -178,7 +216,7 @@ def test_missing_values_have_defined_bytes(tmp_path: Path) -> None:
         perpetual = ("deribit", "BTC-PERPETUAL", "BTC/USD:BTC", "BTC", "perp", "inverse", 10.0)
         option = ("deribit", "O", "O", "BTC", "option", "inverse", 1.0, 5.0, True, 9, 8)
         key = LedgerKey("deribit", "BTC", "instruments")
-        write(store, INSTRUMENTS, [(*perpetual, None, None, None, None), option], key)
+        write(store, INSTRUMENTS, [(*perpetual, *[None] * 7), (*option, None, None, None)], key)
         columns = store.columns(
             "SELECT strike, is_call, expiry_ms FROM instruments ORDER BY native_id"
         )
