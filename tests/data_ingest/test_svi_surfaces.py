@@ -229,7 +229,19 @@ def trades(
         )[0]
         name = f"BTC-15DEC23-{strike:.0f}-{'C' if is_call else 'P'}"
         rows.append(
-            ("deribit", f"{late_ms}-{i}", name, at, price, sigma, index, 1.0 + i % 3, "buy")
+            (
+                "deribit",
+                f"{late_ms}-{i}",
+                name,
+                at,
+                price,
+                sigma,
+                index,
+                1.0 + i % 3,
+                "buy",
+                i,
+                None,
+            )
         )
     return rows
 
@@ -238,7 +250,19 @@ def trades(
 def test_trades_give_back_the_slice_that_priced_them(tmp_path: Path, move: float) -> None:
     with DataStore(tmp_path / "market.duckdb") as store:
         held = trades(move)
-        broken = ("deribit", "x", "BTC-15DEC23-30000-C", START_MS, 0.9, 5.0, 30_000.0, 9.0, "buy")
+        broken = (
+            "deribit",
+            "x",
+            "BTC-15DEC23-30000-C",
+            START_MS,
+            0.9,
+            5.0,
+            30_000.0,
+            9.0,
+            "buy",
+            99,
+            None,
+        )
         write(store, OPTION_TRADES, [*held, broken], LedgerKey("deribit", "BTC", "option_trades"))
         (surface,) = market_surfaces(store, market(), trades_window_ms=HOUR_MS)
     (fitted,) = surface.slices
@@ -266,7 +290,7 @@ def test_each_window_sees_its_own_trades_only(tmp_path: Path) -> None:
 def test_trades_whose_terms_nobody_knows_are_refused(tmp_path: Path) -> None:
     with DataStore(tmp_path / "market.duckdb") as store:
         key = LedgerKey("deribit", "BTC", "option_trades")
-        odd = ("deribit", "1", "BTC-ODD", START_MS, 0.1, 0.5, 3e4, 1.0, "buy")
+        odd = ("deribit", "1", "BTC-ODD", START_MS, 0.1, 0.5, 3e4, 1.0, "buy", 1, None)
         write(store, OPTION_TRADES, [odd], key)
         with pytest.raises(DataError, match=r"has trades of BTC-ODD on deribit but not its terms"):
             market_surfaces(store, market(), trades_window_ms=HOUR_MS)
@@ -283,8 +307,9 @@ def test_a_window_without_quotes_is_refused(tmp_path: Path, window: int | None) 
 
 
 def test_the_command_prints_a_row_per_expiry_and_json_holds_every_slice(
-    desk: Desk, tmp_path: Path
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
     chain_store(tmp_path, chain_rows({30: SLICES[60], 60: SLICES[30]})).close()
     (tmp_path / "market.duckdb").rename(desk.store)
     desk.write_config({"market": MARKET})

@@ -83,7 +83,7 @@ def test_a_file_replaces_the_candidate_and_is_recorded(filled: Desk, own: Path) 
 def test_a_preset_replaces_the_incumbent(filled: Desk) -> None:
     code, out, _ = filled.run("replay", filled.config, "--incumbent", "--policy", "hyperliquid")
     assert code == 0
-    assert "policy    fixed (rate 4%" in out
+    assert "policy    preset:hyperliquid (" in out
 
 
 def test_own_numbers_are_searched_between_their_own_bounds(filled: Desk, own: Path) -> None:
