@@ -84,7 +84,8 @@ class DataStore:
     path : pathlib.Path or str
         The DuckDB file. Its folder must exist; the file is created unless ``read_only``.
     read_only : bool
-        Open without the right to write; several processes may then read at once.
+        Open without the right to write; several processes may then read at once. A store of an
+        older version is first opened for writing, once, and brought up to date.
 
     Raises
     ------
@@ -97,10 +98,14 @@ class DataStore:
         self.path = Path(path)
         self._connection = _connect(self.path, read_only)
         try:
-            self._prepare(read_only)
+            old = self._prepare(read_only)
         except BaseException:
             self._connection.close()
             raise
+        if old:
+            self._connection.close()
+            DataStore(self.path).close()
+            self._connection = _connect(self.path, read_only)
 
     def __enter__(self) -> Self:
         """Return the open store."""
@@ -119,7 +124,8 @@ class DataStore:
         """Release the file, and its lock, for other processes."""
         self._connection.close()
 
-    def _prepare(self, read_only: bool) -> None:
+    def _prepare(self, read_only: bool) -> bool:
+        """Bring an older store up to date; a reader, who cannot, tells that it has to be done."""
         tables = {
             row[0]
             for row in self._connection.execute(
@@ -137,12 +143,7 @@ class DataStore:
                 f"{SCHEMA_VERSION}, the newest this program knows; update remargin."
             )
         if read_only:
-            if version < SCHEMA_VERSION:
-                raise StoreError(
-                    f"the store {self.path} has schema version {version}; open it once for "
-                    f"writing to bring it to {SCHEMA_VERSION}."
-                )
-            return
+            return version < SCHEMA_VERSION
         with self.transaction() as cursor:
             for statement in filter(str.strip, LEDGER_TABLES.split(";")):
                 cursor.execute(statement)
@@ -155,6 +156,7 @@ class DataStore:
                 cursor.execute(
                     "INSERT INTO schema_version VALUES (?, ?)", [SCHEMA_VERSION, _now_ms()]
                 )
+        return False
 
     def _version(self) -> int:
         row = self._connection.execute("SELECT max(version) FROM schema_version").fetchone()
