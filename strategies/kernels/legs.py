@@ -1,4 +1,4 @@
-"""Walking an account's legs asset by asset, without memory to keep a sum per asset in."""
+"""Walking accounts' legs: what is stale among them, and asset by asset without memory for sums."""
 
 from __future__ import annotations
 
@@ -37,3 +37,32 @@ def net_notional_usd(
         counts = counts if market.asset[i] == asset else 0.0
         net += holdings.quantity[slot] * market.notional_usd[i] * counts
     return net
+
+
+@numba.extending.register_jitable(**INLINED)
+def list_stale(
+    scratch_tick: np.ndarray,
+    now: int,
+    holdings: Holdings,
+    accounts: np.ndarray,
+    listed: np.ndarray,
+) -> int:
+    """List the instruments of some accounts whose scratch row is of another tick; count them.
+
+    They are stamped as of now: whoever asks has to fill their rows.
+    """
+    start, count, instrument = holdings.start, holdings.count, holdings.instrument
+    stale, missing = 0, 0
+    for tick in scratch_tick:
+        missing += tick != now
+    for account in accounts:
+        if stale == missing:
+            break
+        first = np.uint64(start[account])
+        for slot in range(first, first + np.uint64(count[account])):
+            i = np.uint64(instrument[slot])
+            if scratch_tick[i] != now:
+                scratch_tick[i] = now
+                listed[stale] = i
+                stale += 1
+    return stale

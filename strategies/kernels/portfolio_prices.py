@@ -17,6 +17,7 @@ from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED, STRICT, exp_negative, price_from_moneyness
 from backtest.kernels.types import KERNEL_SIGNATURE, Holdings, KernelInput, Market
 from strategies.kernels import portfolio_terms as terms
+from strategies.kernels.legs import list_stale
 from strategies.kernels.portfolio_moves import (
     COIN_MOVE,
     LINEAR_MOVE,
@@ -215,24 +216,11 @@ def reprice_stale(
     Where coins are revalued with a scenario, a row also depends on whether there is money beside
     the positions; legs that are margined one by one have none, and rows of their own.
     """
-    start, count, instrument = holdings.start, holdings.count, holdings.instrument
     coins_counted = holdings.cash.shape[1] > 0
     with_coins = coins_counted and given.constants[terms.COINS_MATTER] > 0.5
     scratch_tick, now = given.scratch_tick, 2 * market.tick[0] + np.int64(with_coins)
     listed = np.empty(len(market.kind), np.int64)
-    stale, missing = 0, 0
-    for tick in scratch_tick:
-        missing += tick != now
-    for account in accounts:
-        if stale == missing:
-            break
-        first = np.uint64(start[account])
-        for slot in range(first, first + np.uint64(count[account])):
-            i = np.uint64(instrument[slot])
-            if scratch_tick[i] != now:
-                scratch_tick[i] = now
-                listed[stale] = i
-                stale += 1
+    stale = list_stale(scratch_tick, now, holdings, accounts, listed)
     if stale > 0:
         listed = listed[:stale]
         assets, columns = len(market.index), int(given.constants[terms.SCENARIOS])

@@ -16,6 +16,7 @@ from numba import types
 from backtest.instruments import OPTION
 from backtest.kernels.black76 import INLINED, STRICT, exp_negative, price_from_moneyness
 from backtest.kernels.types import KERNEL_SIGNATURE, Holdings, KernelInput, Market
+from strategies.kernels.legs import list_stale
 from strategies.kernels.scenario_law import (
     FIRST_SCENARIO,
     IN_COIN,
@@ -154,23 +155,9 @@ def reprice_stale(
     given: KernelInput, market: Market, holdings: Holdings, accounts: np.ndarray
 ) -> None:
     """Reprice every instrument of some accounts whose scratch row is of another tick."""
-    start, count, instrument = holdings.start, holdings.count, holdings.instrument
     scratch_tick, now = given.scratch_tick, market.tick[0]
     listed = np.empty(len(market.kind), np.int64)
-    stale = 0
-    missing = 0
-    for tick in scratch_tick:
-        missing += tick != now
-    for account in accounts:
-        if stale == missing:
-            break
-        first = np.uint64(start[account])
-        for slot in range(first, first + np.uint64(count[account])):
-            i = np.uint64(instrument[slot])
-            if scratch_tick[i] != now:
-                scratch_tick[i] = now
-                listed[stale] = i
-                stale += 1
+    stale = list_stale(scratch_tick, now, holdings, accounts, listed)
     if stale > 0:
         listed = listed[:stale]
         moves = np.empty((6, len(market.index), given.scratch.shape[1]))

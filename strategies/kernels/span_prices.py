@@ -18,6 +18,7 @@ from backtest.kernels.black76 import (
     stressed_prices,
 )
 from backtest.kernels.types import KERNEL_SIGNATURE, Holdings, KernelInput, Market
+from strategies.kernels.legs import list_stale
 from strategies.kernels.span_layout import (
     DECAY_YEARS,
     DELIVERY,
@@ -73,28 +74,6 @@ def profits_usd(
         scale = size * (float(market.index[asset]) / forward if inverse else 1.0)
         profits.append(weight * (scale * gain))
     return profits
-
-
-@numba.extending.register_jitable(**INLINED)
-def _list_stale(
-    given: KernelInput, market: Market, holdings: Holdings, accounts: np.ndarray, listed: np.ndarray
-) -> int:
-    """List the instruments of some accounts whose scratch is of another tick, and stamp them."""
-    now, ticks = market.tick[0], given.scratch_tick
-    stale = missing = 0
-    for tick in ticks:
-        missing += tick != now
-    for account in accounts:
-        if stale == missing:
-            break
-        first = np.uint64(holdings.start[account])
-        for slot in range(first, first + np.uint64(holdings.count[account])):
-            i = np.uint64(holdings.instrument[slot])
-            if ticks[i] != now:
-                ticks[i] = now
-                listed[stale] = i
-                stale += 1
-    return stale
 
 
 @numba.extending.register_jitable(**INLINED)
@@ -156,7 +135,7 @@ def fill_risk_arrays(
     As `profits_usd` has it.
     """
     listed = np.empty(len(market.kind), np.int64)
-    listed = listed[: _list_stale(given, market, holdings, accounts, listed)]
+    listed = listed[: list_stale(given.scratch_tick, market.tick[0], holdings, accounts, listed)]
     if len(listed) == 0:
         return
     scenarios = np.empty((3, SCENARIOS))
