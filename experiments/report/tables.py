@@ -52,7 +52,7 @@ def parameters(report: ReportInput) -> Table:
     current, proposed = report.settings("current"), report.settings("proposed")
     rows = []
     same = 0
-    for path in dict.fromkeys(["policy", *proposed, *current]):
+    for path in dict.fromkeys(["policy", "preset", *proposed, *current]):
         before, after = (
             setting_text(side[path], report.unit(path)) if path in side else ABSENT
             for side in (current, proposed)

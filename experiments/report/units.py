@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
@@ -10,7 +10,7 @@ from backtest.errors import RemarginError
 from backtest.units import parse_duration_ms, parse_fraction, parse_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pydantic.fields import FieldInfo
 
@@ -24,13 +24,29 @@ def model_units(model: BaseModel, prefix: str = "") -> dict[str, str]:
     """
     units: dict[str, str] = {}
     for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            chosen = getattr(value, "name", None)
-            inner = f"{name}.{chosen}." if isinstance(chosen, str) else f"{name}."
-            units |= model_units(value, prefix + inner)
-        elif unit := _unit(info):
-            units[f"{prefix}{name}"] = unit
+        value, path = getattr(model, name), f"{prefix}{name}"
+        if unit := _unit(info):
+            units[path] = unit
+        elif isinstance(value, dict) and (unit := _unit_of_entries(info)):
+            units |= {f"{path}.{key}": unit for key in value}
+        else:
+            units |= _inside(value, f"{path}.")
+    return units
+
+
+def _inside(value: Any, prefix: str) -> dict[str, str]:
+    """Return the units of the configs in a value, tables and lists of them included."""
+    if isinstance(value, BaseModel):
+        chosen = getattr(value, "name", None)
+        return model_units(value, f"{prefix}{chosen}." if isinstance(chosen, str) else prefix)
+    entries: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        entries = value.items()
+    elif isinstance(value, (list, tuple)):
+        entries = enumerate(value, start=1)
+    units: dict[str, str] = {}
+    for key, entry in entries:
+        units |= _inside(entry, f"{prefix}{key}.")
     return units
 
 
@@ -43,6 +59,13 @@ def policy_units(identity: Mapping[str, Any]) -> dict[str, str]:
         return model_units(load_policy(spec))
     except RemarginError:
         return {}
+
+
+def _unit_of_entries(info: FieldInfo) -> str:
+    """Return the unit of a table's numbers, such as of ``dict[str, Fraction]``."""
+    marks = (m for part in get_args(info.annotation) for m in getattr(part, "__metadata__", ()))
+    parsers = (getattr(mark, "func", None) for mark in marks)
+    return next((_PARSERS[parser] for parser in parsers if parser in _PARSERS), "")
 
 
 def _unit(info: FieldInfo) -> str:

@@ -27,7 +27,7 @@ from experiments.report.episodes import (
 )
 from experiments.report.figures import MarginData, margin_path
 from experiments.report.sections import build_document
-from experiments.report.units import model_units
+from experiments.report.units import model_units, policy_units
 from experiments.report.verdict import CrisisLoss, grade, judge
 from experiments.report.wording import (
     amount,
@@ -42,6 +42,7 @@ from experiments.report.wording import (
     zero_of,
 )
 from optimize.bootstrap import compare_paired
+from strategies.registry import policy
 from tests.experiments.report_cases import HOLDOUT, PROPOSED, SEARCH, make_input, make_result
 
 numbers = st.floats(-1e12, 1e12)
@@ -447,3 +448,13 @@ def test_far_more_liquidations_speak_against_a_proposal(proposed, judgement, har
     verdict = grade(GOOD, [crisis(0, 0)], [], synthetic=True, guards=guarded(holdout))
     assert verdict.harms == harms
     assert verdict.grade == ("D" if harms else "B")
+
+
+def test_units_reach_into_tables_and_lists_of_a_policy() -> None:
+    units = policy_units(policy("preset:hyperliquid").identity())
+    assert units["tables.BTC.2.above"] == "USD"
+    assert units["tables.BTC.2.initial"] == "share"
+    assert units["options.short_options.initial"] == "of notional"
+    told = policy_units(policy("fixed", rates={"BTC": 0.02}, addons=["concentration"]).identity())
+    assert told["rates.BTC"] == "share"
+    assert told["addons.1.concentration.charge"] == "of notional"
