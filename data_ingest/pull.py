@@ -11,8 +11,8 @@ from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
 from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, candle_kinds, find_feed
+from data_ingest.polls import poll_brackets, poll_chain, poll_depth, pull_instruments
 from data_ingest.pull_report import Advance, PullReport
-from data_ingest.snapshots import poll_brackets, poll_chain, poll_depth, pull_instruments
 
 if TYPE_CHECKING:
     from collections.abc import Callable

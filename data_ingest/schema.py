@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 LEDGER_TABLES = """
 CREATE SEQUENCE IF NOT EXISTS batch_ids;
@@ -219,4 +219,5 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE option_trades ADD COLUMN IF NOT EXISTS trade_seq BIGINT",
         "ALTER TABLE option_trades ADD COLUMN IF NOT EXISTS liquidation VARCHAR",
     ),
+    2: (),
 }

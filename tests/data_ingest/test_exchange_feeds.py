@@ -14,8 +14,8 @@ from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS
 from data_ingest.inventory import inventory
+from data_ingest.polls import poll_brackets, poll_chain, poll_depth, pull_instruments
 from data_ingest.simulator import ExchangeSimulator, MarketParameters
-from data_ingest.snapshots import poll_brackets, poll_chain, poll_depth, pull_instruments
 from data_ingest.store import DataStore
 from data_ingest.symbols import EXCHANGES, perpetual_symbol
 

@@ -13,13 +13,13 @@ from data_ingest.clients import ExchangeClient, FeedError, ccxt_client, open_exc
 from data_ingest.coverage import LedgerKey, Window
 from data_ingest.downloader import download
 from data_ingest.feed_table import find_feed
+from data_ingest.polls import poll_chain, poll_depth, pull_instruments
 from data_ingest.pull_report import PullReport
 from data_ingest.simulator import (
     ExchangeSimulator,
     FaultPlan,
     MarketParameters,
 )
-from data_ingest.snapshots import poll_chain, poll_depth, pull_instruments
 from data_ingest.store import DataStore
 from tests.data_ingest.option_names import parse_option_name
 from tests.data_ingest.samples import BTC
