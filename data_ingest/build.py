@@ -10,6 +10,7 @@ from backtest.errors import DataError
 from backtest.instruments import InstrumentTable
 from backtest.tape import MarketTape
 from data_ingest.chain import OptionChain, load_chain
+from data_ingest.composite import with_composite_index
 from data_ingest.futures import load_futures
 from data_ingest.prices import (
     AssetPrices,
@@ -63,10 +64,15 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
         ts = candle_clock(market)
         known_ts = ts + market.feed_delay
         prices = [candle_prices(store, market, asset, ts) for asset in market.assets]
+        if market.index:
+            prices = [
+                with_composite_index(store, market, asset, ts, own)
+                for asset, own in zip(market.assets, prices, strict=True)
+            ]
     columns = {
         name: np.column_stack([getattr(price, name) for price in prices]) for name in _COLUMNS
     }
-    notes = _grouped([note for price in prices for note in price.notes])
+    notes = _grouped([n for price in prices for n in (price.index_note, *price.notes) if n])
     sources = tuple(source for price in prices for source in price.sources)
     instruments = _perpetuals(store, market)
     options: dict[str, Any] = {}
