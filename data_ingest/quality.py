@@ -14,18 +14,21 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
+from backtest.events import EVENT_KINDS
 from data_ingest.schema import (
     BRACKETS,
     CANDLES,
     CHAIN,
     DELIVERY_PRICES,
     DEPTH,
+    EVENTS,
     FUNDING,
     INSTRUMENTS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    SIGNALS,
     VOLATILITY_INDEX,
     FeedTable,
 )
@@ -101,6 +104,18 @@ def _told(column: str) -> str:
 
 def _present(*columns: str) -> list[Rule]:
     return [Rule(f"{column} IS NULL", f"{column} is missing or not a time") for column in columns]
+
+
+SIGNAL_KINDS = ("rate", "spread", "price", "volatility", "sentiment", "other")
+"""What an outside signal can be; a rate or a spread is a fraction a year."""
+
+
+def _one_of(column: str, choices: Sequence[str]) -> Rule:
+    listed = ", ".join(f"'{choice}'" for choice in choices)
+    return Rule(
+        f"{column} IS NULL OR {column} NOT IN ({listed})",
+        f"{column} is '{{{column}}}'; it must be one of {', '.join(choices)}",
+    )
 
 
 RULES: dict[str, list[Rule]] = {
@@ -202,6 +217,23 @@ RULES: dict[str, list[Rule]] = {
             "the rates are {initial_rate} and {maintenance_rate}, above 1; are they in percent?",
         ),
         Rule("upper <= lower", "the tier ends at {upper}, not above its start, {lower}"),
+    ],
+    SIGNALS.name: [
+        *_present("ts_ms", "known_ts_ms"),
+        Rule("name IS NULL OR name = ''", "the signal has no name"),
+        *_required("value"),
+        _one_of("kind", SIGNAL_KINDS),
+        Rule(
+            "kind IN ('rate', 'spread') AND abs(value) > 1",
+            "the {kind} is {value}, beyond 1 a year; is it in percent?",
+        ),
+    ],
+    EVENTS.name: [
+        *_present("known_ts_ms"),
+        Rule("calendar IS NULL OR calendar = ''", "the event names no calendar"),
+        Rule("event_id IS NULL OR event_id = ''", "the event has no title to tell it by"),
+        Rule("ts_ms IS NULL AND NOT coalesce(cancelled, false)", "ts_ms is missing or not a time"),
+        _one_of("kind", EVENT_KINDS),
     ],
 }
 

@@ -231,6 +231,10 @@ class MarketSpec(_Frozen):
         ``[open_interest, dvol]``; the options' exchange gives those that ``exchange`` lacks.
     index : IndexSpec, optional
         Build the index from several exchanges instead of taking the exchange's own.
+    signals : sequence of str
+        Imported outside signals that the tape carries, as last known at each row.
+    calendars : sequence of str
+        Imported calendars whose events the tape carries, as announced.
     """
 
     exchange: str
@@ -250,6 +254,8 @@ class MarketSpec(_Frozen):
     # They change no tape, so a market without them keeps the identity that it always had.
     feeds: tuple[str, ...] = Field(default=(), exclude_if=lambda feeds: not feeds)
     index: IndexSpec | None = Field(default=None, exclude_if=lambda index: index is None)
+    signals: tuple[str, ...] = Field(default=(), exclude_if=lambda signals: not signals)
+    calendars: tuple[str, ...] = Field(default=(), exclude_if=lambda calendars: not calendars)
 
     @model_validator(mode="after")
     def _consistent(self) -> MarketSpec:
@@ -275,8 +281,10 @@ class MarketSpec(_Frozen):
                     f"{future.symbol!r} is a future of {future.asset}, which is not among the "
                     f"assets.{nearest(future.asset, self.assets)}"
                 )
-        if len(set(self.futures)) != len(self.futures):
-            raise ValueError("futures names a future twice")
+        listed = {"futures": self.futures, "signals": self.signals, "calendars": self.calendars}
+        for what, names in listed.items():
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} names a {what[:-1]} twice")
         having = {self.exchange, self.options.exchange if self.options else self.exchange}
         known = sorted({name for exchange, name in FEEDS if exchange in having} - PULLED_ANYWAY)
         for name in self.feeds:
