@@ -138,7 +138,11 @@ def _events(
             )
         sources.append(_source(store, "events", "calendar", calendar, rows))
         events = len(set(rows["event_id"].tolist()))
-        notes.append(f"{calendar}: {count:,} announcements of {events:,} events.")
+        note = f"{calendar}: {count:,} announcements of {events:,} events"
+        unheard = sum(not any(_concerned(text, market.assets)) for text in rows["assets"])
+        if unheard:
+            note += f", {unheard:,} of which concern no asset of the tape"
+        notes.append(note + ".")
         chosen += [(place, *row) for row in zip(*rows.values(), strict=True)]
     # By when they were known: a number then says nothing of what is announced later.
     chosen.sort(key=lambda row: (int(row[2]), row[0], row[1]))

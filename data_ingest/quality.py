@@ -120,6 +120,10 @@ SIGNAL_KINDS = ("rate", "spread", "price", "volatility", "sentiment", "other")
 """What an outside signal can be; a rate or a spread is a fraction a year."""
 
 
+OUTSIDE_KINDS = {SIGNALS.name: SIGNAL_KINDS, EVENTS.name: EVENT_KINDS}
+"""Kinds of what is imported from outside the market, by feed."""
+
+
 def _one_of(column: str, choices: Sequence[str]) -> Rule:
     listed = ", ".join(f"'{choice}'" for choice in choices)
     return Rule(
@@ -281,6 +285,15 @@ RULES: dict[str, list[Rule]] = {
     ],
 }
 
+
+NO_FORECAST_RULES = [
+    Rule(
+        "known_ts_ms < ts_ms",
+        "it was known at {known_ts_ms} ms, before {ts_ms} ms, which it is about; say forecast: "
+        "true if it is a forecast",
+    ),
+]
+"""For signals that the mapping does not call forecasts."""
 
 CHAIN_INSTRUMENT_RULES = [
     *_present("expiry_ms"),
