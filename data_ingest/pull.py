@@ -13,6 +13,7 @@ from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, candle_kinds, find_feed
 from data_ingest.polls import poll_brackets, poll_chain, poll_depth, pull_instruments
 from data_ingest.pull_report import Advance, PullReport
+from data_ingest.symbols import EXCHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +93,7 @@ class _MarketPull:
         market = self.market
         if isinstance(market.clock, int):
             self._history(market.clock)
+            self._index_sources(market.clock)
         if market.options and market.options.trades:
             archive = open_exchange(market.options.exchange, self.base_url, archive=True)
             for asset in market.assets:
@@ -114,6 +116,22 @@ class _MarketPull:
                 self._download(client, f"{kind}_candles", symbol, window, clock_ms)
             # The payment at the very end belongs to the last bar.
             self._download(client, "funding", symbol, (window[0], window[1] + 1))
+
+    def _index_sources(self, clock_ms: int) -> None:
+        """Pull the trade candles that a composite index reads and the market itself does not."""
+        market = self.market
+        if market.index is None:
+            return
+        clients = {self.perpetuals.exchange_id: self.perpetuals}
+        for asset in market.assets:
+            for exchange, symbol in market.index.of(asset):
+                own = (exchange, symbol) == (market.exchange, market.symbol(asset))
+                if own or exchange not in EXCHANGES:  # what is not pulled from is imported
+                    continue
+                if exchange not in clients:
+                    clients[exchange] = open_exchange(exchange, self.base_url)
+                self._download(clients[exchange], "trade_candles", symbol,
+                               (market.start, market.end), clock_ms)  # fmt: skip
 
     def _further(self, name: str) -> None:
         """Pull a feed that the tape does not need, from the first exchange that has it."""

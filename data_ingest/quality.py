@@ -14,18 +14,25 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
+from backtest.events import EVENT_KINDS
 from data_ingest.schema import (
+    ACCOUNT_FILLS,
+    ACCOUNT_FLOWS,
     BRACKETS,
     CANDLES,
     CHAIN,
     DELIVERY_PRICES,
     DEPTH,
+    EVENTS,
     FUNDING,
     INSTRUMENTS,
+    LIQUIDATIONS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    SIGNALS,
+    TRADES,
     VOLATILITY_INDEX,
     FeedTable,
 )
@@ -43,8 +50,10 @@ _UNITS = {
     **dict.fromkeys(("volume_base", "open_interest", "volume_24h", "amount"), "coins"),
     **dict.fromkeys(("mark_coin", "bid_coin", "ask_coin", "price_coin"), "coins"),
     **dict.fromkeys(("mark_iv", "iv"), "a year"),
-    **dict.fromkeys(("price_usd", "amount_usd", "tick_size"), "USD"),
+    **dict.fromkeys(("price_usd", "amount_usd", "tick_size", "price"), "USD"),
+    **dict.fromkeys(("notional_usd", "account_value_usd", "collateral_usd"), "USD"),
     "amount_base": "coins",
+    **dict.fromkeys(("debt_amount", "collateral_amount"), "tokens"),
     **dict.fromkeys(("lower", "upper"), ""),
     **dict.fromkeys(("initial_rate", "maintenance_rate", "ratio", "multiplier"), ""),
     "contract_size": "per contract",
@@ -101,6 +110,26 @@ def _told(column: str) -> str:
 
 def _present(*columns: str) -> list[Rule]:
     return [Rule(f"{column} IS NULL", f"{column} is missing or not a time") for column in columns]
+
+
+_SIDE = Rule(
+    "side IS NULL OR side NOT IN ('buy', 'sell')", "side is '{side}'; it must be buy or sell"
+)
+
+SIGNAL_KINDS = ("rate", "spread", "price", "volatility", "sentiment", "other")
+"""What an outside signal can be; a rate or a spread is a fraction a year."""
+
+
+OUTSIDE_KINDS = {SIGNALS.name: SIGNAL_KINDS, EVENTS.name: EVENT_KINDS}
+"""Kinds of what is imported from outside the market, by feed."""
+
+
+def _one_of(column: str, choices: Sequence[str]) -> Rule:
+    listed = ", ".join(f"'{choice}'" for choice in choices)
+    return Rule(
+        f"{column} IS NULL OR {column} NOT IN ({listed})",
+        f"{column} is '{{{column}}}'; it must be one of {', '.join(choices)}",
+    )
 
 
 RULES: dict[str, list[Rule]] = {
@@ -175,8 +204,14 @@ RULES: dict[str, list[Rule]] = {
     ],
     VOLATILITY_INDEX.name: [
         *_present("open_ms"),
-        *_required("open", "high", "low", "close"),
+        *_required("close"),
+        # Some recordings keep the close of a day alone; then the other three are NULL together.
+        Rule(
+            "(open IS NULL) <> (high IS NULL) OR (high IS NULL) <> (low IS NULL)",
+            "open, high and low are there in part only",
+        ),
         Rule("least(open, low, close) <= 0", "the index is not above 0"),
+        Rule("close > 10", "close is {close}, above 10 a year; is it in percent?"),
         Rule("high > 10", "high is {high}, above 10 a year; is it in percent?"),
         Rule("high < low", "high is {high}, below low, {low}"),
     ],
@@ -203,8 +238,62 @@ RULES: dict[str, list[Rule]] = {
         ),
         Rule("upper <= lower", "the tier ends at {upper}, not above its start, {lower}"),
     ],
+    TRADES.name: [
+        *_present("ts_ms"),
+        *_required("price", "amount_base"),
+        *_positive("price", "amount_base"),
+        _SIDE,
+    ],
+    ACCOUNT_FILLS.name: [
+        *_present("ts_ms"),
+        Rule("account IS NULL", "the account is missing"),
+        *_required("price", "amount_base"),
+        *_positive("price", "amount_base"),
+        _SIDE,
+    ],
+    LIQUIDATIONS.name: [
+        *_present("ts_ms"),
+        Rule(
+            "amount_base IS NULL AND notional_usd IS NULL",
+            "neither the amount nor its worth in US dollars is there",
+        ),
+        *_positive("price", "amount_base", "notional_usd", "debt_amount", "collateral_amount"),
+        *_not_negative("collateral_usd"),
+        Rule("side NOT IN ('buy', 'sell')", "side is '{side}'; it must be buy or sell"),
+    ],
+    ACCOUNT_FLOWS.name: [
+        *_present("ts_ms"),
+        Rule("account IS NULL", "the account is missing"),
+        *_required("amount_usd"),
+    ],
+    SIGNALS.name: [
+        *_present("ts_ms", "known_ts_ms"),
+        Rule("name IS NULL OR name = ''", "the signal has no name"),
+        *_required("value"),
+        _one_of("kind", SIGNAL_KINDS),
+        Rule(
+            "kind IN ('rate', 'spread') AND abs(value) > 1",
+            "the {kind} is {value}, beyond 1 a year; is it in percent?",
+        ),
+    ],
+    EVENTS.name: [
+        *_present("known_ts_ms"),
+        Rule("calendar IS NULL OR calendar = ''", "the event names no calendar"),
+        Rule("event_id IS NULL OR event_id = ''", "the event has no title to tell it by"),
+        Rule("ts_ms IS NULL AND NOT coalesce(cancelled, false)", "ts_ms is missing or not a time"),
+        _one_of("kind", EVENT_KINDS),
+    ],
 }
 
+
+NO_FORECAST_RULES = [
+    Rule(
+        "known_ts_ms < ts_ms",
+        "it was known at {known_ts_ms} ms, before {ts_ms} ms, which it is about; say forecast: "
+        "true if it is a forecast",
+    ),
+]
+"""For signals that the mapping does not call forecasts."""
 
 CHAIN_INSTRUMENT_RULES = [
     *_present("expiry_ms"),

@@ -200,13 +200,7 @@ class DataStore:
         booleans; a masked array would reach a kernel or a digest with undefined bytes under it.
         """
         result = self._connection.execute(sql, list(parameters)).fetchnumpy()
-        fill = {"f": np.nan, "i": -1, "b": False, "O": None}
-        return {
-            name: values.filled(fill[values.dtype.kind])
-            if isinstance(values, np.ma.MaskedArray)
-            else np.asarray(values)
-            for name, values in result.items()
-        }
+        return {name: _unmasked(values) for name, values in result.items()}
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a query and return its rows."""
@@ -342,6 +336,16 @@ def _connect(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
         raise StoreError(f"{path} is not a readable DuckDB file.") from error
     except duckdb.Error as error:
         raise StoreError(f"{path} cannot be opened as a store: {error}") from error
+
+
+def _unmasked(values: np.ndarray) -> np.ndarray:
+    if not isinstance(values, np.ma.MaskedArray):
+        return np.asarray(values)
+    if values.dtype.kind == "O":  # filled(None) would put NumPy's own filler, "?", there
+        texts = np.array(values.data)
+        texts[np.ma.getmaskarray(values)] = None
+        return texts
+    return np.asarray(values.filled({"f": np.nan, "i": -1, "b": False}[values.dtype.kind]))
 
 
 def _differs(name: str, kind: str) -> str:
