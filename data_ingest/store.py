@@ -39,6 +39,9 @@ SAME_VALUE_RELATIVE = 1e-9
 OPENING_PATIENCE_S = 2.0
 """How long a writer that begins waits for readers; one that had let them in waits longer."""
 
+REST_STEP_S = 0.2
+"""How often a writer that rests looks for readers."""
+
 _CANNOT_WRITE = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 
 
@@ -161,6 +164,13 @@ class DataStore:
         if self._turn is not None and self._turn.somebody_waits():
             self._connection.close()
             self._connection = self._turn.get_back(lambda: _connect(self.path))
+
+    def rest(self, seconds: float) -> None:
+        """Sleep, as between two questions to an exchange, and let readers in meanwhile."""
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0:
+            time.sleep(min(left_s, REST_STEP_S))
+            self.let_readers_in()
 
     def _prepare(self, read_only: bool) -> bool:
         """Bring an older store up to date; a reader, who cannot, tells that it has to be done."""
