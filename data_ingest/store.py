@@ -207,8 +207,8 @@ class DataStore:
         return False
 
     def _version(self) -> int:
-        row = self._connection.execute("SELECT max(version) FROM schema_version").fetchone()
-        return int(row[0]) if row and row[0] is not None else SCHEMA_VERSION
+        ((newest,),) = self.rows("SELECT max(version) FROM schema_version")
+        return SCHEMA_VERSION if newest is None else int(newest)
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
