@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backtest.errors import DataError
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 from data_ingest import feed_rows as rows
-from data_ingest.feed import NEWEST, OLDEST, Feed, Paging
+from data_ingest.feed import NEWEST, OLDEST, Feed, Numbering, Paging
 from data_ingest.schema import (
     BRACKETS,
     CANDLES,
@@ -40,6 +40,12 @@ _BYBIT_BARS = {n * MINUTE_MS: str(n) for n in (1, 5, 15, 60, 240)} | {MS_PER_DAY
 _DERIBIT_BARS = {n * MINUTE_MS: str(n) for n in (1, 5, 15, 60)} | {MS_PER_DAY: "1D"}
 _STATISTICS = {n: word for n, word in _PERIODS.items() if n > MINUTE_MS}
 _PRICES = ("trade", "mark", "index")
+_DERIBIT_NUMBERING = Numbering(
+    "trade_seq", "native_id", "public_get_get_last_trades_by_instrument",
+    ask=lambda name, first, last: {"instrument_name": name, "start_seq": first, "end_seq": last,
+                                   "count": 1000, "sorting": "asc"},
+    page_limit=1000,
+)  # fmt: skip
 
 
 def _deribit() -> list[Feed]:
@@ -75,6 +81,7 @@ def _deribit() -> list[Feed]:
             per_asset=True,
             longest_window_ms=MS_PER_DAY,
             more=lambda answer: bool(answer["result"]["has_more"]),
+            numbering=_DERIBIT_NUMBERING,
             trap="the trading host answers a question older than a day with an empty list; several "
                  "trades share a millisecond; ccxt's cost of an option is wrong and it drops iv",
         ),

@@ -194,3 +194,15 @@ def test_open_interest_is_known_of_now_only(simulator: ExchangeSimulator, deribi
     option = next(iter(deribit.fetch_option_chain("BTC").values()))["info"]
     asked = {"instrument_name": option["instrument_name"]}
     assert deribit.publicGetGetBookSummaryByInstrument(asked)["result"] == [option]
+
+
+def test_trades_of_an_option_are_numbered_one_by_one_and_served_by_number(archive: Any) -> None:
+    window = {"start_timestamp": START, "end_timestamp": END, "count": 1_000, "sorting": "asc"}
+    busy = archive.publicGetGetLastTradesByCurrency({"currency": "BTC", "kind": "option", **window})
+    name = busy["result"]["trades"][-1]["instrument_name"]
+    for instrument in (name, "BTC-PERPETUAL"):
+        asked = {"instrument_name": instrument, "count": 1_000, "sorting": "asc"}
+        trades = archive.publicGetGetLastTradesByInstrument(asked)["result"]["trades"]
+        assert [int(row["trade_seq"]) for row in trades] == list(range(1, len(trades) + 1))
+        some = {**asked, "start_seq": 2, "end_seq": 4}
+        assert archive.publicGetGetLastTradesByInstrument(some)["result"]["trades"] == trades[1:4]
