@@ -39,7 +39,10 @@ RESOLUTIONS = {
     "720": 720,
     "1D": 1_440,
 }
-VOLATILITY_RESOLUTIONS = {"3600": 3_600_000, "43200": 43_200_000, "1D": MS_PER_DAY}
+VOLATILITY_RESOLUTIONS = {
+    **{str(seconds): 1_000 * seconds for seconds in (1, 60, 3_600, 43_200)},
+    "1D": MS_PER_DAY,
+}
 
 
 class DeribitError(Exception):

@@ -226,7 +226,7 @@ class OptionDesk:
         rows = []
         for open_ms in opens.tolist():
             last_ms = min(open_ms + length_ms, now_ms)
-            points_ms = np.arange(open_ms, last_ms + 1, STEP_MS, dtype=np.int64)
+            points_ms = np.arange(open_ms, last_ms + 1, min(STEP_MS, length_ms), dtype=np.int64)
             years = np.full(len(points_ms), VOLATILITY_INDEX_YEARS)
             total = self._surface.atm_variance(points_ms, years)
             path = np.round(100 * np.sqrt(total / VOLATILITY_INDEX_YEARS), 2)
