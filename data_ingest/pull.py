@@ -11,7 +11,13 @@ from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
 from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, candle_kinds, find_feed
-from data_ingest.polls import poll_brackets, poll_chain, poll_depth, pull_instruments
+from data_ingest.polls import (
+    poll_brackets,
+    poll_chain,
+    poll_depth,
+    pull_instruments,
+    take_or_note,
+)
 from data_ingest.pull_report import Advance, PullReport
 from data_ingest.symbols import EXCHANGES
 
@@ -131,7 +137,8 @@ class _MarketPull:
                 if own or exchange not in EXCHANGES:  # what is not pulled from is imported
                     continue
                 if exchange not in clients:
-                    clients[exchange] = open_exchange(exchange, self.base_url)
+                    clients[exchange] = open_exchange(exchange, self.base_url,
+                                                      sleep=self.store.rest)  # fmt: skip
                 self._download(clients[exchange], "trade_candles", symbol,
                                (market.start, market.end), clock_ms)  # fmt: skip
 
@@ -264,21 +271,15 @@ class _MarketPull:
         poll: Callable[[int], PullReport],
         at_ms: int,
     ) -> PullReport:
-        """Take one snapshot; one that cannot be had is gone for good, and is noted as such."""
-        window = (at_ms, at_ms + 1)
-        found: tuple[Shortfall, ...] = ()
-        try:
+        """Take one snapshot, unless its exchange is down."""
+
+        def ask(at_ms: int) -> PullReport:
             if sentence := self.down.get(client.exchange_id):
                 raise FeedError(sentence)
-            report = poll(at_ms)
-        except FeedError as error:
-            reason = "refused" if isinstance(error, RefusedError) else "unanswered"
-            if client.exchange_id not in self.down and reason == "unanswered":
-                self._probe(client)
-            found = (Shortfall(*window, reason, str(error)),)
-            name = ",".join(sorted(key.market for key in keys))
-            report = PullReport(keys[0].exchange, name, keys[0].feed, 0, 0, 0, shortfalls=found)
-        with self.store.transaction() as cursor:
-            for key in keys:
-                write_shortfalls(cursor, key, window, found, time.time_ns() // 1_000_000)
+            return poll(at_ms)
+
+        report = take_or_note(self.store, keys, ask, at_ms)
+        silent = any(one.reason == "unanswered" for one in report.shortfalls)
+        if silent and client.exchange_id not in self.down:
+            self._probe(client)
         return report

@@ -49,6 +49,10 @@ class StoreError(DataError):
     """A store that cannot be opened, read or written."""
 
 
+class StoreInUseError(StoreError):
+    """A store that another process holds; it may be free later."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Where a batch of rows came from.
@@ -125,7 +129,7 @@ class DataStore:
             return self._turn.get_back(lambda: _connect(self.path), OPENING_PATIENCE_S)
         except LockedError:
             self._close_turn()
-            raise StoreError(
+            raise StoreInUseError(
                 f"the store {self.path} is in use by another process; wait for it or close it."
             ) from None
         except BaseException:
