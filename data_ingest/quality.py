@@ -322,9 +322,9 @@ def bad_rows(
     relation : str
         Name of a table with the feed's columns and ``row_number``.
     extra_rules : sequence of Rule
-        Rules over further columns of the relation.
+        Rules over further columns of the relation; their reasons come first.
     """
-    rules = [*RULES[table.name], *extra_rules]
+    rules = [*extra_rules, *RULES[table.name]]
     cases = " ".join(f"WHEN {rule.bad} THEN {_reason_sql(rule)}" for rule in rules)
     judged = cursor.execute(
         f"SELECT row_number, reason FROM (SELECT row_number, CASE {cases} END AS reason "

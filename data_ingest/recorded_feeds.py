@@ -30,6 +30,9 @@ OPTION_TERMS = ("asset", "strike", "option_type", "expiry")
 NATIVE = "native"
 """The column in which each row names its market, where a file holds several."""
 
+PRICE = "price"
+"""The column of which candles are made, where a file holds ticks and no bars."""
+
 
 @dataclass(frozen=True)
 class RecordedFeed:
