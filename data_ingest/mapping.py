@@ -250,8 +250,10 @@ class FileGroup(_Frozen):
     def _check_outside(self) -> None:
         """Demand of what is not traded that it says when it was known, and what it is."""
         if self.feed not in OUTSIDE_KINDS:
-            if self.known or self.forecast:
-                raise ValueError(f"known and forecast are for signals and events, not {self.feed}")
+            if self.forecast:
+                raise ValueError(f"forecast is for signals, not {self.feed}")
+            if self.known and "known_ts_ms" not in self.content.table.columns:
+                raise ValueError(f"{self.feed} files have no known: a row is known when it happens")
             return
         if (self.known is None) == ("known_delay" not in self.model_fields_set):
             raise ValueError(
