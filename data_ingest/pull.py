@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from data_ingest.clients import ExchangeClient
     from data_ingest.coverage import Window
-    from data_ingest.feed import Feed
     from data_ingest.pull_report import Progress
     from data_ingest.spec import MarketSpec
     from data_ingest.store import DataStore
@@ -82,11 +81,12 @@ class _MarketPull:
         self.reports: list[PullReport] = []
         self.down: dict[str, str] = {}
         self.set_clock = simulator_clock(base_url) if simulate_clock and base_url else None
-        self.perpetuals = open_exchange(market.exchange, base_url)
+        self.perpetuals = open_exchange(market.exchange, base_url, sleep=store.rest)
         options = market.options
         same = options is not None and options.exchange == market.exchange
         self.chain = (
-            self.perpetuals if same else open_exchange(options.exchange, base_url)
+            self.perpetuals if same else
+            open_exchange(options.exchange, base_url, sleep=store.rest)
         ) if options else None  # fmt: skip
 
     def run(self) -> list[PullReport]:
@@ -96,7 +96,8 @@ class _MarketPull:
             self._history(market.clock)
             self._index_sources(market.clock)
         if market.options and market.options.trades:
-            archive = open_exchange(market.options.exchange, self.base_url, archive=True)
+            archive = open_exchange(market.options.exchange, self.base_url, archive=True,
+                                    sleep=self.store.rest)  # fmt: skip
             for asset in market.assets:
                 self._download(archive, "option_trades", asset, (market.start, market.end))
         for name in market.feeds:
@@ -148,15 +149,10 @@ class _MarketPull:
             self._once(client, name, ",".join(sorted(targets)),
                        partial(poll_brackets, self.store, client, targets, now_ms))  # fmt: skip
             return
+        clock_ms = market.clock if isinstance(market.clock, int) else 3_600_000
         for target in targets:
-            self._download(client, name, target, (market.start, market.end), self._period(feed))
-
-    def _period(self, feed: Feed) -> int:
-        """Return the bar length that fits the market's clock best: the longest not above it."""
-        if feed.periods is None:
-            return 0
-        clock_ms = self.market.clock if isinstance(self.market.clock, int) else 3_600_000
-        return max((p for p in feed.periods if p <= clock_ms), default=min(feed.periods))
+            window = (market.start, market.end)
+            self._download(client, name, target, window, feed.period(clock_ms))
 
     def _download(
         self, client: ExchangeClient, name: str, target: str, window: Window, period_ms: int = 0

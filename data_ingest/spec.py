@@ -235,6 +235,9 @@ class MarketSpec(_Frozen):
         Imported outside signals that the tape carries, as last known at each row.
     calendars : sequence of str
         Imported calendars whose events the tape carries, as announced.
+    snapshot : str, optional
+        Folder of a frozen store, beside the config or in the workspace, that the market is
+        read from instead of a store.
     """
 
     exchange: str
@@ -256,6 +259,8 @@ class MarketSpec(_Frozen):
     index: IndexSpec | None = Field(default=None, exclude_if=lambda index: index is None)
     signals: tuple[str, ...] = Field(default=(), exclude_if=lambda signals: not signals)
     calendars: tuple[str, ...] = Field(default=(), exclude_if=lambda calendars: not calendars)
+    # Where the data lies is no part of what it is; a run records the snapshot's digest instead.
+    snapshot: str | None = Field(default=None, min_length=1, exclude=True)
 
     @model_validator(mode="after")
     def _consistent(self) -> MarketSpec:

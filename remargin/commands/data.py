@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from remargin.commands.collect import collect
 from remargin.commands.index import index
 from remargin.commands.options import Config, Data, Json, Store
+from remargin.commands.snapshot import export, import_export, snapshot
 from remargin.commands.surface import surface
 from remargin.terminal import (
     number,
@@ -21,8 +23,11 @@ from remargin.terminal import (
 )
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
+app.command()(collect)
 app.command()(surface)
 app.command()(index)
+app.command()(snapshot)
+app.command()(export)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
@@ -71,7 +76,11 @@ def pull(
 @app.command("import")
 def import_(
     config: Annotated[
-        Path, typer.Argument(help="Study config or import mapping, YAML.", metavar="CONFIG")
+        Path,
+        typer.Argument(
+            help="Study config or import mapping, YAML; or the folder of an export.",
+            metavar="CONFIG|DIR",
+        ),
     ],
     data: Data = None,
     store: Store = None,
@@ -81,11 +90,18 @@ def import_(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Import recorded files into the store, by the mappings that a config names."""
+    """Import recorded files into the store, by the mappings that a config names.
+
+    The folder of `remargin data export` is imported whole, into a store that is empty.
+    """
+    from data_ingest.manifest import is_frozen
     from data_ingest.recorded import import_recorded
     from data_ingest.store import DataStore
     from experiments.importing import plan_import
 
+    if is_frozen(config):
+        import_export(config, store, json)
+        return
     plan = plan_import(config, data, store)
     reports: list[Any] = []
     with DataStore(plan.store) as opened, status("import", hidden=json) as say:
@@ -105,10 +121,10 @@ def status_(store: Store = None, json: Json = False) -> None:
     """Show what the store holds, and how many holes it has."""
     from backtest.units import iso_utc
     from data_ingest.inventory import inventory
-    from data_ingest.store import DataStore
+    from data_ingest.snapshot import open_store_or_snapshot
     from experiments.workspace import store_path
 
-    with DataStore(store_path(store), read_only=True) as opened:
+    with open_store_or_snapshot(store_path(store)) as opened:
         rows = inventory(opened)
     if json:
         write_json(rows)
