@@ -84,7 +84,8 @@ def _times(group: FileGroup) -> dict[str, str]:
         time_ms = f"(({time_ms} + {step // 2}) // {step} * {step})"
     table = group.content.table
     shift = group.timeframe if group.time.means == "bar_close" else 0
-    times = {table.time: f"{time_ms} - {shift}" if shift else time_ms}
+    about = "ts_ms" if "ts_ms" in table.columns else table.time
+    times = {about: f"{time_ms} - {shift}" if shift else time_ms}
     if "timeframe_ms" in table.key:
         times["timeframe_ms"] = f"{group.timeframe}::BIGINT"
     if "known_ts_ms" in table.columns:
