@@ -143,7 +143,8 @@ def _times(group: FileGroup, market: Market, unit: str) -> dict[str, str]:
         time_ms = f"(({time_ms} + {step // 2}) // {step} * {step})"
     table = group.content.table
     shift = market.timeframe_ms if group.time.means == "bar_close" else 0
-    times = {table.time: f"{time_ms} - {shift}" if shift else time_ms}
+    about = "ts_ms" if "ts_ms" in table.columns else table.time
+    times = {about: f"{time_ms} - {shift}" if shift else time_ms}
     if group.time.unit == "epoch":
         times[STAMP] = f"try_cast({identifier_sql(group.time.column)} AS DOUBLE)"
     if group.last_of:

@@ -62,8 +62,11 @@ class FeedTable:
 
     @property
     def time(self) -> str:
-        """The column that says when a row happened, or when its bar opened."""
-        return "open_ms" if "open_ms" in self.key else "ts_ms"
+        """The column that says when a row happened, when its bar opened, or it was announced."""
+        if "open_ms" in self.key:
+            return "open_ms"
+        # An event may have no time of its own any more; its announcement always has.
+        return "known_ts_ms" if "known_ts_ms" in self.key and "ts_ms" not in self.key else "ts_ms"
 
     @property
     def create_sql(self) -> str:

@@ -395,7 +395,7 @@ def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnectio
         raise StoreError(f"{path} cannot be opened as a store: {error}") from error
 
 
-def _unmasked(values: np.ndarray) -> np.ndarray:
+def _unmasked(values: Any) -> np.ndarray:
     if not isinstance(values, np.ma.MaskedArray):
         return np.asarray(values)
     if values.dtype.kind == "O":  # filled(None) would put NumPy's own filler, "?", there
