@@ -170,6 +170,19 @@ def binance_ratio(answer: Any, ask: Ask) -> list[Row]:
     ]  # fmt: skip
 
 
+def binance_delivery_prices(answer: Any, ask: Ask) -> list[Row]:
+    """Read the prices that a pair's dated futures were delivered at, all of them, whenever."""
+    pair = f"{ask.target}{'USD' if ask.exchange == 'binancecoinm' else 'USDT'}"
+    return [
+        (
+            ask.exchange, f"{pair}_{datetime.fromtimestamp(at_ms / 1_000, tz=UTC):%y%m%d}", at_ms,
+            ask.target, float(row["deliveryPrice"]),
+        )
+        for row in answer
+        if ask.start_ms <= (at_ms := int(row["deliveryTime"])) < ask.end_ms
+    ]  # fmt: skip
+
+
 # --- OKX ---------------------------------------------------------------------------------------
 
 

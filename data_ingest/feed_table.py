@@ -191,6 +191,15 @@ def _binance(exchange: str, api: str) -> list[Feed]:
         statistic("long_short_ratio", LONG_SHORT_RATIO, "globallongshortaccountratio",
                   rows.binance_ratio),
         Feed(
+            exchange, "delivery_prices", DELIVERY_PRICES, f"{data}delivery_price",
+            # Every row that there is comes at once, so rows of the store count nothing.
+            Paging.BACKWARD, 100_000, NEWEST,
+            ask=lambda a: {"pair": f"{a.target}{'USD' if inverse else 'USDT'}"},
+            read=rows.binance_delivery_prices,
+            per_asset=True,
+            trap="takes no time and names no contract, only when it was delivered",
+        ),
+        Feed(
             exchange, "brackets", BRACKETS,
             (f"{api}private{'v2' if inverse else ''}_get_leveragebracket",),
             Paging.NOW, 100_000, OLDEST,

@@ -102,6 +102,7 @@ class _MarketPull:
         self._poll()
         # Last, with the clock at the window's end: only now has every polled option been listed.
         for client in {id(c): c for c in (self.perpetuals, self.chain) if c}.values():
+            self._deliveries(client)
             self._once(client, "instruments", ",".join(sorted(market.assets)),
                        partial(pull_instruments, self.store, client, market.assets))  # fmt: skip
         return self.reports
@@ -115,6 +116,26 @@ class _MarketPull:
                 self._download(client, f"{kind}_candles", symbol, window, clock_ms)
             # The payment at the very end belongs to the last bar.
             self._download(client, "funding", symbol, (window[0], window[1] + 1))
+        for future in market.dated_futures():
+            # The bar in which it is delivered is its last.
+            last_ms = -(-future.expiry_ms // clock_ms) * clock_ms
+            life = (window[0], min(window[1], last_ms))
+            if life[0] < life[1]:
+                self._download(client, "trade_candles", future.symbol, life, clock_ms)
+
+    def _deliveries(self, client: ExchangeClient) -> None:
+        """Pull what names the expired options and futures, where they are not listed."""
+        market = self.market
+        options = client is self.chain
+        futures = client is self.perpetuals and bool(market.futures)
+        name = "delivery_prices"
+        # Of the others only options are asked for, and Binance delivers futures alone.
+        wanted = futures if client.exchange_id.startswith("binance") else options
+        if client.exchange_id == "deribit" or (client.exchange_id, name) not in FEEDS:
+            return
+        if wanted and name not in market.feeds:
+            for asset in market.assets:
+                self._download(client, name, asset, (market.start, market.end))
 
     def _further(self, name: str) -> None:
         """Pull a feed that the tape does not need, from the first exchange that has it."""
