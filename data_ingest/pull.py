@@ -13,6 +13,7 @@ from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, candle_kinds, find_feed
 from data_ingest.polls import poll_brackets, poll_chain, poll_depth, pull_instruments
 from data_ingest.pull_report import Advance, PullReport
+from data_ingest.symbols import perpetual_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +144,12 @@ class _MarketPull:
         clients = (self.perpetuals, self.chain)
         client = next(c for c in clients if c and (c.exchange_id, name) in FEEDS)
         feed = find_feed(client.exchange_id, name)
-        targets = market.assets if feed.per_asset else tuple(map(market.symbol, market.assets))
+        targets = market.assets if feed.per_asset else tuple(
+            market.symbol(asset) if client is self.perpetuals
+            else perpetual_symbol(client.exchange_id, asset) for asset in market.assets
+        )  # fmt: skip
+        if feed.archived:
+            client = open_exchange(client.exchange_id, self.base_url, archive=True)
         if feed.paging is Paging.NOW:
             now_ms = market.end if self.set_clock else time.time_ns() // 1_000_000
             if self.set_clock:
