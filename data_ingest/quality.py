@@ -174,7 +174,12 @@ RULES: dict[str, list[Rule]] = {
         Rule("side NOT IN ('buy', 'sell')", "side is '{side}'; it must be buy or sell"),
     ],
     INSTRUMENTS.name: [
-        *_required("contract_size"),
+        # Of what only its delivery tells, the terms are unknown.
+        Rule(
+            "contract_size IS NULL AND (expiry_ms IS NULL OR tick_size IS NOT NULL "
+            "OR listed_ms IS NOT NULL)",
+            "contract_size is missing",
+        ),
         *_positive("contract_size", "strike", "tick_size", "multiplier"),
         Rule(
             "kind = 'option' AND (strike IS NULL OR is_call IS NULL OR expiry_ms IS NULL)",

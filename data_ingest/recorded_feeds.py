@@ -90,7 +90,7 @@ RECORDED_FEEDS = {
     "trades": RecordedFeed(
         TRADES,
         ("price", "amount_base", "side"),
-        ("trade_id", "liquidation"),
+        ("trade_id", "liquidation", "trade_seq"),
         identifier="trade_id",
     ),
     "account_fills": RecordedFeed(

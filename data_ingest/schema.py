@@ -206,6 +206,7 @@ TRADES = FeedTable(
         "amount_base": "DOUBLE",
         "side": "VARCHAR",
         "liquidation": "VARCHAR",
+        "trade_seq": "BIGINT",
     },
 )
 ACCOUNT_FILLS = FeedTable(
