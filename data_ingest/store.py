@@ -262,8 +262,9 @@ class DataStore:
         join = " AND ".join(f"new.{column} = old.{column}" for column in table.key)
         differs = " OR ".join(_differs(name, kind) for name, kind in table.values.items())
         joined = f"FROM {relation} new JOIN {table.name} old ON {join}"
-        read = _count(cursor, f"SELECT count(*) FROM {relation}")
-        known = _count(cursor, f"SELECT count(*) {joined}")
+        read, known = _counts(
+            cursor, f"SELECT (SELECT count(*) FROM {relation}), (SELECT count(*) {joined})"
+        )
         changed = _count(cursor, f"SELECT count(*) {joined} WHERE {differs}") if known else 0
         if changed and on_conflict == "refuse":
             self._raise_conflict(cursor, table, f"{joined} WHERE {differs}", changed, batch)
@@ -283,10 +284,14 @@ class DataStore:
                 f"UPDATE {table.name} AS old SET {assignments}, batch_id = {batch_id} "
                 f"FROM {relation} new WHERE {join} AND ({differs})"
             )
-        cursor.execute(
-            f"INSERT INTO {table.name} ({names}, batch_id) SELECT {names}, {batch_id} "
-            f"FROM {relation} ON CONFLICT DO NOTHING"
-        )
+        if known < read:
+            # Known rows are left out by a join: half the time of ON CONFLICT DO NOTHING, which
+            # looks every row up alone, and which costs even where nothing is known.
+            fresh = f"ANTI JOIN {table.name} old ON {join}" if known else ""
+            cursor.execute(
+                f"INSERT INTO {table.name} ({names}, batch_id) "
+                f"SELECT {names}, {batch_id} FROM {relation} new {fresh}"
+            )
         for key, windows in (complete or {}).items():
             mark_complete(cursor, key, windows)
         return WriteResult(read=read, added=read - known, replaced=replaced)
@@ -353,9 +358,15 @@ def _differs(name: str, kind: str) -> str:
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> int:
+    return _counts(cursor, sql, parameters)[0]
+
+
+def _counts(
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()
+) -> tuple[int, ...]:
     row = cursor.execute(sql, list(parameters)).fetchone()
     assert row is not None
-    return int(row[0])
+    return tuple(map(int, row))
 
 
 def _now_ms() -> int:
