@@ -15,6 +15,8 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 from data_ingest.schema import (
+    ACCOUNT_FILLS,
+    ACCOUNT_FLOWS,
     BRACKETS,
     CANDLES,
     CHAIN,
@@ -22,10 +24,12 @@ from data_ingest.schema import (
     DEPTH,
     FUNDING,
     INSTRUMENTS,
+    LIQUIDATIONS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    TRADES,
     VOLATILITY_INDEX,
     FeedTable,
 )
@@ -43,8 +47,10 @@ _UNITS = {
     **dict.fromkeys(("volume_base", "open_interest", "volume_24h", "amount"), "coins"),
     **dict.fromkeys(("mark_coin", "bid_coin", "ask_coin", "price_coin"), "coins"),
     **dict.fromkeys(("mark_iv", "iv"), "a year"),
-    **dict.fromkeys(("price_usd", "amount_usd", "tick_size"), "USD"),
+    **dict.fromkeys(("price_usd", "amount_usd", "tick_size", "price"), "USD"),
+    **dict.fromkeys(("notional_usd", "account_value_usd", "collateral_usd"), "USD"),
     "amount_base": "coins",
+    **dict.fromkeys(("debt_amount", "collateral_amount"), "tokens"),
     **dict.fromkeys(("lower", "upper"), ""),
     **dict.fromkeys(("initial_rate", "maintenance_rate", "ratio", "multiplier"), ""),
     "contract_size": "per contract",
@@ -102,6 +108,10 @@ def _told(column: str) -> str:
 def _present(*columns: str) -> list[Rule]:
     return [Rule(f"{column} IS NULL", f"{column} is missing or not a time") for column in columns]
 
+
+_SIDE = Rule(
+    "side IS NULL OR side NOT IN ('buy', 'sell')", "side is '{side}'; it must be buy or sell"
+)
 
 RULES: dict[str, list[Rule]] = {
     CANDLES.name: [
@@ -175,8 +185,14 @@ RULES: dict[str, list[Rule]] = {
     ],
     VOLATILITY_INDEX.name: [
         *_present("open_ms"),
-        *_required("open", "high", "low", "close"),
+        *_required("close"),
+        # Some recordings keep the close of a day alone; then the other three are NULL together.
+        Rule(
+            "(open IS NULL) <> (high IS NULL) OR (high IS NULL) <> (low IS NULL)",
+            "open, high and low are there in part only",
+        ),
         Rule("least(open, low, close) <= 0", "the index is not above 0"),
+        Rule("close > 10", "close is {close}, above 10 a year; is it in percent?"),
         Rule("high > 10", "high is {high}, above 10 a year; is it in percent?"),
         Rule("high < low", "high is {high}, below low, {low}"),
     ],
@@ -202,6 +218,34 @@ RULES: dict[str, list[Rule]] = {
             "the rates are {initial_rate} and {maintenance_rate}, above 1; are they in percent?",
         ),
         Rule("upper <= lower", "the tier ends at {upper}, not above its start, {lower}"),
+    ],
+    TRADES.name: [
+        *_present("ts_ms"),
+        *_required("price", "amount_base"),
+        *_positive("price", "amount_base"),
+        _SIDE,
+    ],
+    ACCOUNT_FILLS.name: [
+        *_present("ts_ms"),
+        Rule("account IS NULL", "the account is missing"),
+        *_required("price", "amount_base"),
+        *_positive("price", "amount_base"),
+        _SIDE,
+    ],
+    LIQUIDATIONS.name: [
+        *_present("ts_ms"),
+        Rule(
+            "amount_base IS NULL AND notional_usd IS NULL",
+            "neither the amount nor its worth in US dollars is there",
+        ),
+        *_positive("price", "amount_base", "notional_usd", "debt_amount", "collateral_amount"),
+        *_not_negative("collateral_usd"),
+        Rule("side NOT IN ('buy', 'sell')", "side is '{side}'; it must be buy or sell"),
+    ],
+    ACCOUNT_FLOWS.name: [
+        *_present("ts_ms"),
+        Rule("account IS NULL", "the account is missing"),
+        *_required("amount_usd"),
     ],
 }
 
