@@ -81,11 +81,12 @@ class _MarketPull:
         self.reports: list[PullReport] = []
         self.down: dict[str, str] = {}
         self.set_clock = simulator_clock(base_url) if simulate_clock and base_url else None
-        self.perpetuals = open_exchange(market.exchange, base_url)
+        self.perpetuals = open_exchange(market.exchange, base_url, sleep=store.rest)
         options = market.options
         same = options is not None and options.exchange == market.exchange
         self.chain = (
-            self.perpetuals if same else open_exchange(options.exchange, base_url)
+            self.perpetuals if same else
+            open_exchange(options.exchange, base_url, sleep=store.rest)
         ) if options else None  # fmt: skip
 
     def run(self) -> list[PullReport]:
@@ -94,7 +95,8 @@ class _MarketPull:
         if isinstance(market.clock, int):
             self._history(market.clock)
         if market.options and market.options.trades:
-            archive = open_exchange(market.options.exchange, self.base_url, archive=True)
+            archive = open_exchange(market.options.exchange, self.base_url, archive=True,
+                                    sleep=self.store.rest)  # fmt: skip
             for asset in market.assets:
                 self._download(archive, "option_trades", asset, (market.start, market.end))
         for name in market.feeds:

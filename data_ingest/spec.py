@@ -142,6 +142,9 @@ class MarketSpec(_Frozen):
     feeds : sequence of str
         Feeds that a pull gathers beside what the tape is built from, for example
         ``[open_interest, dvol]``; the options' exchange gives those that ``exchange`` lacks.
+    snapshot : str, optional
+        Folder of a frozen store, beside the config or in the workspace, that the market is
+        read from instead of a store.
     """
 
     exchange: str
@@ -160,6 +163,8 @@ class MarketSpec(_Frozen):
     imports: tuple[str, ...] = ()
     # They change no tape, so a market without them keeps the identity that it always had.
     feeds: tuple[str, ...] = Field(default=(), exclude_if=lambda feeds: not feeds)
+    # Where the data lies is no part of what it is; a run records the snapshot's digest instead.
+    snapshot: str | None = Field(default=None, min_length=1, exclude=True)
 
     @model_validator(mode="after")
     def _consistent(self) -> MarketSpec:

@@ -24,6 +24,7 @@ from data_ingest.schema import (
     SCHEMA_VERSION,
     FeedTable,
 )
+from data_ingest.turns import LockedError, WriterTurn, locked, read_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,12 @@ Conflict = Literal["refuse", "keep", "replace"]
 
 SAME_VALUE_RELATIVE = 1e-9
 """Two floats this close are one measurement written twice (a percent divided by 100, say)."""
+
+OPENING_PATIENCE_S = 2.0
+"""How long a writer that begins waits for readers; one that had let them in waits longer."""
+
+REST_STEP_S = 0.2
+"""How often a writer that rests looks for readers."""
 
 _CANNOT_WRITE = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 
@@ -96,16 +103,34 @@ class DataStore:
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = Path(path)
-        self._connection = _connect(self.path, read_only)
+        self._turn: WriterTurn | None = None
+        self._connection = self._open(read_only)
         try:
             old = self._prepare(read_only)
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
         if old:
             self._connection.close()
             DataStore(self.path).close()
-            self._connection = _connect(self.path, read_only)
+            self._connection = self._open(read_only)
+
+    def _open(self, read_only: bool) -> duckdb.DuckDBPyConnection:
+        """Connect when it is our turn."""
+        try:
+            if read_only:
+                return read_in_turn(self.path, lambda: _connect(self.path, read_only=True))
+            _refuse_missing_folder(self.path)
+            self._turn = WriterTurn(self.path)
+            return self._turn.get_back(lambda: _connect(self.path), OPENING_PATIENCE_S)
+        except LockedError:
+            self._close_turn()
+            raise StoreError(
+                f"the store {self.path} is in use by another process; wait for it or close it."
+            ) from None
+        except BaseException:
+            self._close_turn()
+            raise
 
     def __enter__(self) -> Self:
         """Return the open store."""
@@ -123,6 +148,29 @@ class DataStore:
     def close(self) -> None:
         """Release the file, and its lock, for other processes."""
         self._connection.close()
+        self._close_turn()
+
+    def _close_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.close()
+            self._turn = None
+
+    def let_readers_in(self) -> None:
+        """Step aside for other processes that wait to read, if there are any, and come back.
+
+        Called by itself after each transaction; whoever holds a store open without writing
+        calls it now and then. Temporary tables do not outlive it.
+        """
+        if self._turn is not None and self._turn.somebody_waits():
+            self._connection.close()
+            self._connection = self._turn.get_back(lambda: _connect(self.path))
+
+    def rest(self, seconds: float) -> None:
+        """Sleep, as between two questions to an exchange, and let readers in meanwhile."""
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0:
+            time.sleep(min(left_s, REST_STEP_S))
+            self.let_readers_in()
 
     def _prepare(self, read_only: bool) -> bool:
         """Bring an older store up to date; a reader, who cannot, tells that it has to be done."""
@@ -166,6 +214,9 @@ class DataStore:
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Run statements that are stored together or not at all.
 
+        Between two of them readers may come in, so a temporary table lasts until the end of the
+        transaction that it was made for.
+
         Raises
         ------
         StoreError
@@ -187,6 +238,7 @@ class DataStore:
                     "is safe: free some space and run the same command again."
                 ) from error
             raise
+        self.let_readers_in()
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -330,20 +382,21 @@ class DataStore:
         )
 
 
-def _connect(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
-    if read_only and not path.exists():
-        raise StoreError(f"there is no store at {path}; import or pull data first.")
+def _refuse_missing_folder(path: Path) -> None:
     if not path.parent.exists():
         raise StoreError(f"the folder {path.parent} for the store {path.name} does not exist.")
+
+
+def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    if read_only and not path.exists():
+        raise StoreError(f"there is no store at {path}; import or pull data first.")
     try:
         return duckdb.connect(str(path), read_only=read_only)
     except duckdb.ConnectionException as error:
         raise StoreError(f"the store {path} is already open in this process.") from error
     except duckdb.IOException as error:
-        if "lock" in str(error).lower():
-            raise StoreError(
-                f"the store {path} is in use by another process; wait for it or close it."
-            ) from error
+        if locked(error):
+            raise LockedError from error
         raise StoreError(f"{path} is not a readable DuckDB file.") from error
     except duckdb.Error as error:
         raise StoreError(f"{path} cannot be opened as a store: {error}") from error

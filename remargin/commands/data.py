@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from remargin.commands.options import Config, Data, Json, Store
+from remargin.commands.snapshot import snapshot
 from remargin.commands.surface import surface
 from remargin.terminal import (
     number,
@@ -21,6 +22,7 @@ from remargin.terminal import (
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
 app.command()(surface)
+app.command()(snapshot)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
@@ -103,10 +105,10 @@ def status_(store: Store = None, json: Json = False) -> None:
     """Show what the store holds, and how many holes it has."""
     from backtest.units import iso_utc
     from data_ingest.inventory import inventory
-    from data_ingest.store import DataStore
+    from data_ingest.snapshot import open_store_or_snapshot
     from experiments.workspace import store_path
 
-    with DataStore(store_path(store), read_only=True) as opened:
+    with open_store_or_snapshot(store_path(store)) as opened:
         rows = inventory(opened)
     if json:
         write_json(rows)
