@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from data_ingest.clients import ExchangeClient
     from data_ingest.coverage import Window
-    from data_ingest.feed import Feed
     from data_ingest.pull_report import Progress
     from data_ingest.spec import MarketSpec
     from data_ingest.store import DataStore
@@ -132,15 +131,10 @@ class _MarketPull:
             self._once(client, name, ",".join(sorted(targets)),
                        partial(poll_brackets, self.store, client, targets, now_ms))  # fmt: skip
             return
+        clock_ms = market.clock if isinstance(market.clock, int) else 3_600_000
         for target in targets:
-            self._download(client, name, target, (market.start, market.end), self._period(feed))
-
-    def _period(self, feed: Feed) -> int:
-        """Return the bar length that fits the market's clock best: the longest not above it."""
-        if feed.periods is None:
-            return 0
-        clock_ms = self.market.clock if isinstance(self.market.clock, int) else 3_600_000
-        return max((p for p in feed.periods if p <= clock_ms), default=min(feed.periods))
+            window = (market.start, market.end)
+            self._download(client, name, target, window, feed.period(clock_ms))
 
     def _download(
         self, client: ExchangeClient, name: str, target: str, window: Window, period_ms: int = 0

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from remargin.commands.collect import collect
 from remargin.commands.options import Config, Data, Json, Store
 from remargin.commands.snapshot import snapshot
 from remargin.commands.surface import surface
@@ -21,6 +22,7 @@ from remargin.terminal import (
 )
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
+app.command()(collect)
 app.command()(surface)
 app.command()(snapshot)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
