@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    import pyarrow
+
 
 Conflict = Literal["refuse", "keep", "replace"]
 
@@ -251,14 +253,9 @@ class DataStore:
         NULL arrives as NaN among floats, -1 among integers, None among texts, false among
         booleans; a masked array would reach a kernel or a digest with undefined bytes under it.
         """
-        result = self._connection.execute(sql, list(parameters)).fetchnumpy()
-        fill = {"f": np.nan, "i": -1, "b": False, "O": None}
-        return {
-            name: values.filled(fill[values.dtype.kind])
-            if isinstance(values, np.ma.MaskedArray)
-            else np.asarray(values)
-            for name, values in result.items()
-        }
+        # Through Arrow, which takes a third of the time of DuckDB's own way to arrays.
+        found = self._connection.sql(sql, params=list(parameters)).to_arrow_table()
+        return {name: _as_array(found.column(name)) for name in found.column_names}
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a query and return its rows."""
@@ -400,6 +397,20 @@ def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnectio
         raise StoreError(f"{path} is not a readable DuckDB file.") from error
     except duckdb.Error as error:
         raise StoreError(f"{path} cannot be opened as a store: {error}") from error
+
+
+def _as_array(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Copy a column into an array of its own; NULL becomes what the type has in its place."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(column.type):
+        column = column.fill_null(-1)
+    elif pa.types.is_boolean(column.type):
+        column = column.fill_null(False)
+    elif pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    values: np.ndarray = column.to_numpy()
+    return values if values.flags.writeable else values.copy()
 
 
 def _differs(name: str, kind: str) -> str:
