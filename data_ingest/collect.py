@@ -14,20 +14,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from backtest.units import MS_PER_DAY
-from data_ingest.clients import FeedError, RefusedError, open_exchange, simulator_clock
+from data_ingest.clients import FeedError, open_exchange, simulator_clock
 from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
 from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, find_feed
-from data_ingest.polls import poll_brackets, poll_chain, poll_depth
-from data_ingest.pull_report import PullReport
-from data_ingest.store import DataStore
+from data_ingest.polls import poll_brackets, poll_chain, poll_depth, take_or_note
+from data_ingest.store import DataStore, StoreInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from data_ingest.clients import ExchangeClient
+    from data_ingest.pull_report import PullReport
     from data_ingest.spec import MarketSpec
 
 SLICE_S = 1.0
@@ -128,7 +128,8 @@ def collect(
 ) -> None:
     """Take every snapshot that a market asks for when it is due, until told to stop.
 
-    The store is open only while an answer is written, so others may read it in between.
+    The store is open only while something is asked for, so others may read and write it in
+    between; while another process writes, the collector waits for it.
 
     Parameters
     ----------
@@ -162,7 +163,7 @@ def collect(
     while True:
         for schedule in schedules:
             now_ms = clock.now_ms()
-            with DataStore(path) as store:
+            with _when_free(path) as store:
                 if not schedule.is_due(store, now_ms):
                     continue
                 if not schedule.remembered:
@@ -175,6 +176,14 @@ def collect(
         if until_ms is not None and due_ms >= until_ms:
             return
         clock.wait_until(due_ms)
+
+
+def _when_free(path: Path) -> DataStore:
+    while True:
+        try:
+            return DataStore(path)
+        except StoreInUseError:
+            time.sleep(SLICE_S)
 
 
 def plan(market: MarketSpec, base_url: str | None = None) -> list[Schedule]:
@@ -246,25 +255,6 @@ def _daily(market: MarketSpec, client: ExchangeClient, name: str) -> list[Schedu
         )
         for target in targets
     ]
-
-
-def take_or_note(
-    store: DataStore,
-    keys: tuple[LedgerKey, ...],
-    take: Callable[[int], PullReport],
-    at_ms: int,
-) -> PullReport:
-    """Ask once; an answer that cannot be had is gone for good, and is noted as such."""
-    try:
-        return take(at_ms)
-    except FeedError as error:
-        reason = "refused" if isinstance(error, RefusedError) else "unanswered"
-        lost = (Shortfall(at_ms, at_ms + 1, reason, str(error)),)
-    with store.transaction() as cursor:
-        for key in keys:
-            write_shortfalls(cursor, key, (at_ms, at_ms + 1), lost, at_ms)
-    market = ",".join(sorted(key.market for key in keys))
-    return PullReport(keys[0].exchange, market, keys[0].feed, 0, 0, 0, shortfalls=lost)
 
 
 def _note_missed_slots(store: DataStore, schedule: Schedule, now_ms: int) -> None:

@@ -178,19 +178,18 @@ def read_contents(
     say : callable
         Called with the name of each table.
     """
+    columns = dict(recorded) if recorded is not None else table_columns(connection)
     observations: list[Group] = []
     records: list[Group] = []
-    with connection.cursor() as own:  # a result of the caller's may still be open
-        columns = dict(recorded) if recorded is not None else table_columns(own)
-        for name in sorted(columns):
-            say(name)
-            if name in _BY_NAME:
-                observations += _groups(own, _BY_NAME[name], columns[name])
-            else:
-                where = f"FROM {name} ORDER BY ALL"
-                rows, digest = _digest(own, columns[name], where, [])
-                records.append(Group(name, {}, dict(columns[name]), rows, digest))
-        return Contents(tuple(observations), tuple(records), _origins(own))
+    for name in sorted(columns):
+        say(name)
+        if name in _BY_NAME:
+            observations += _groups(connection, _BY_NAME[name], columns[name])
+        else:
+            where = f"FROM {name} ORDER BY ALL"
+            rows, digest = _digest(connection, columns[name], where, [])
+            records.append(Group(name, {}, dict(columns[name]), rows, digest))
+    return Contents(tuple(observations), tuple(records), _origins(connection))
 
 
 def table_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:

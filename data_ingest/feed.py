@@ -94,6 +94,31 @@ class Paging(StrEnum):
 
 
 @dataclass(frozen=True)
+class Numbering:
+    """Events that an exchange numbers one by one, instrument by instrument.
+
+    A number that was passed over is an event that was not served; it can be asked for alone.
+
+    Parameters
+    ----------
+    column, instrument : str
+        The table's columns that hold the number, and what is numbered.
+    endpoint : str
+        ccxt's name of the raw endpoint that answers for a range of numbers.
+    ask : callable
+        Words a question from the instrument's native name, the first and the last number.
+    page_limit : int
+        Most rows that one answer has.
+    """
+
+    column: str
+    instrument: str
+    endpoint: str
+    ask: Callable[[str, int, int], dict[str, Any]]
+    page_limit: int
+
+
+@dataclass(frozen=True)
 class Feed:
     """One feed of one exchange.
 
@@ -132,6 +157,8 @@ class Feed:
         nothing new is the last.
     token : callable, optional
         Reads the mark of the next page from an answer.
+    numbering : Numbering, optional
+        How its events are numbered, where they are.
     accrual : str
         Which of the exchange's fields becomes ``rate``.
     signed : bool
@@ -158,6 +185,7 @@ class Feed:
     kept_rows: int | None = None
     more: Callable[[Any], bool] | None = None
     token: Callable[[Any], str | None] | None = None
+    numbering: Numbering | None = None
     accrual: str = ""
     signed: bool = False
     trap: str = ""

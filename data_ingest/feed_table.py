@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backtest.errors import DataError
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 from data_ingest import feed_rows as rows
-from data_ingest.feed import NEWEST, OLDEST, Feed, Paging
+from data_ingest.feed import NEWEST, OLDEST, Feed, Numbering, Paging
 from data_ingest.schema import (
     BRACKETS,
     CANDLES,
@@ -38,8 +38,15 @@ _PERIODS = {**_MINUTES, **_HOURS, MS_PER_DAY: "1d"}
 _OKX_BARS = {**_MINUTES, **{n * MS_PER_HOUR: f"{n}H" for n in (1, 4)}, MS_PER_DAY: "1Dutc"}
 _BYBIT_BARS = {n * MINUTE_MS: str(n) for n in (1, 5, 15, 60, 240)} | {MS_PER_DAY: "D"}
 _DERIBIT_BARS = {n * MINUTE_MS: str(n) for n in (1, 5, 15, 60)} | {MS_PER_DAY: "1D"}
+_DVOL_BARS = {1_000 * n: str(n) for n in (1, 60, 3_600, 43_200)} | {MS_PER_DAY: "1D"}
 _STATISTICS = {n: word for n, word in _PERIODS.items() if n > MINUTE_MS}
 _PRICES = ("trade", "mark", "index")
+_DERIBIT_NUMBERING = Numbering(
+    "trade_seq", "native_id", "public_get_get_last_trades_by_instrument",
+    ask=lambda name, first, last: {"instrument_name": name, "start_seq": first, "end_seq": last,
+                                   "count": 1000, "sorting": "asc"},
+    page_limit=1000,
+)  # fmt: skip
 
 
 def _deribit() -> list[Feed]:
@@ -75,6 +82,7 @@ def _deribit() -> list[Feed]:
             per_asset=True,
             longest_window_ms=MS_PER_DAY,
             more=lambda answer: bool(answer["result"]["has_more"]),
+            numbering=_DERIBIT_NUMBERING,
             trap="the trading host answers a question older than a day with an empty list; several "
                  "trades share a millisecond; ccxt's cost of an option is wrong and it drops iv",
         ),
@@ -82,10 +90,9 @@ def _deribit() -> list[Feed]:
             "deribit", "dvol", VOLATILITY_INDEX, f"{get}volatility_index_data",
             Paging.BACKWARD, 1000, OLDEST,
             ask=lambda a: {"currency": a.target, "start_timestamp": a.start_ms,
-                           "end_timestamp": a.last_ms, "resolution": str(a.timeframe_ms // 1000)
-                           if a.timeframe_ms < MS_PER_DAY else "1D"},
+                           "end_timestamp": a.last_ms, "resolution": _DVOL_BARS[a.timeframe_ms]},
             read=rows.deribit_volatility_index,
-            periods={MINUTE_MS: "60", MS_PER_HOUR: "3600", MS_PER_DAY: "1D"},
+            periods=_DVOL_BARS,
             per_asset=True,
             more=lambda answer: answer["result"].get("continuation") is not None,
             trap="served by the trading host only, the archive refuses it; the newest page comes "

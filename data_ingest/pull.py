@@ -11,8 +11,15 @@ from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
 from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, candle_kinds, find_feed
-from data_ingest.polls import poll_brackets, poll_chain, poll_depth, pull_instruments
+from data_ingest.polls import (
+    poll_brackets,
+    poll_chain,
+    poll_depth,
+    pull_instruments,
+    take_or_note,
+)
 from data_ingest.pull_report import Advance, PullReport
+from data_ingest.symbols import EXCHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +100,7 @@ class _MarketPull:
         market = self.market
         if isinstance(market.clock, int):
             self._history(market.clock)
+            self._index_sources(market.clock)
         if market.options and market.options.trades:
             archive = open_exchange(market.options.exchange, self.base_url, archive=True,
                                     sleep=self.store.rest)  # fmt: skip
@@ -116,6 +124,23 @@ class _MarketPull:
                 self._download(client, f"{kind}_candles", symbol, window, clock_ms)
             # The payment at the very end belongs to the last bar.
             self._download(client, "funding", symbol, (window[0], window[1] + 1))
+
+    def _index_sources(self, clock_ms: int) -> None:
+        """Pull the trade candles that a composite index reads and the market itself does not."""
+        market = self.market
+        if market.index is None:
+            return
+        clients = {self.perpetuals.exchange_id: self.perpetuals}
+        for asset in market.assets:
+            for exchange, symbol in market.index.of(asset):
+                own = (exchange, symbol) == (market.exchange, market.symbol(asset))
+                if own or exchange not in EXCHANGES:  # what is not pulled from is imported
+                    continue
+                if exchange not in clients:
+                    clients[exchange] = open_exchange(exchange, self.base_url,
+                                                      sleep=self.store.rest)  # fmt: skip
+                self._download(clients[exchange], "trade_candles", symbol,
+                               (market.start, market.end), clock_ms)  # fmt: skip
 
     def _further(self, name: str) -> None:
         """Pull a feed that the tape does not need, from the first exchange that has it."""
@@ -246,21 +271,15 @@ class _MarketPull:
         poll: Callable[[int], PullReport],
         at_ms: int,
     ) -> PullReport:
-        """Take one snapshot; one that cannot be had is gone for good, and is noted as such."""
-        window = (at_ms, at_ms + 1)
-        found: tuple[Shortfall, ...] = ()
-        try:
+        """Take one snapshot, unless its exchange is down."""
+
+        def ask(at_ms: int) -> PullReport:
             if sentence := self.down.get(client.exchange_id):
                 raise FeedError(sentence)
-            report = poll(at_ms)
-        except FeedError as error:
-            reason = "refused" if isinstance(error, RefusedError) else "unanswered"
-            if client.exchange_id not in self.down and reason == "unanswered":
-                self._probe(client)
-            found = (Shortfall(*window, reason, str(error)),)
-            name = ",".join(sorted(key.market for key in keys))
-            report = PullReport(keys[0].exchange, name, keys[0].feed, 0, 0, 0, shortfalls=found)
-        with self.store.transaction() as cursor:
-            for key in keys:
-                write_shortfalls(cursor, key, window, found, time.time_ns() // 1_000_000)
+            return poll(at_ms)
+
+        report = take_or_note(self.store, keys, ask, at_ms)
+        silent = any(one.reason == "unanswered" for one in report.shortfalls)
+        if silent and client.exchange_id not in self.down:
+            self._probe(client)
         return report

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
+from backtest.events import EVENT_KINDS
 from data_ingest.schema import (
     ACCOUNT_FILLS,
     ACCOUNT_FLOWS,
@@ -22,6 +23,7 @@ from data_ingest.schema import (
     CHAIN,
     DELIVERY_PRICES,
     DEPTH,
+    EVENTS,
     FUNDING,
     INSTRUMENTS,
     LIQUIDATIONS,
@@ -29,6 +31,7 @@ from data_ingest.schema import (
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    SIGNALS,
     TRADES,
     VOLATILITY_INDEX,
     FeedTable,
@@ -112,6 +115,22 @@ def _present(*columns: str) -> list[Rule]:
 _SIDE = Rule(
     "side IS NULL OR side NOT IN ('buy', 'sell')", "side is '{side}'; it must be buy or sell"
 )
+
+SIGNAL_KINDS = ("rate", "spread", "price", "volatility", "sentiment", "other")
+"""What an outside signal can be; a rate or a spread is a fraction a year."""
+
+
+OUTSIDE_KINDS = {SIGNALS.name: SIGNAL_KINDS, EVENTS.name: EVENT_KINDS}
+"""Kinds of what is imported from outside the market, by feed."""
+
+
+def _one_of(column: str, choices: Sequence[str]) -> Rule:
+    listed = ", ".join(f"'{choice}'" for choice in choices)
+    return Rule(
+        f"{column} IS NULL OR {column} NOT IN ({listed})",
+        f"{column} is '{{{column}}}'; it must be one of {', '.join(choices)}",
+    )
+
 
 RULES: dict[str, list[Rule]] = {
     CANDLES.name: [
@@ -247,8 +266,34 @@ RULES: dict[str, list[Rule]] = {
         Rule("account IS NULL", "the account is missing"),
         *_required("amount_usd"),
     ],
+    SIGNALS.name: [
+        *_present("ts_ms", "known_ts_ms"),
+        Rule("name IS NULL OR name = ''", "the signal has no name"),
+        *_required("value"),
+        _one_of("kind", SIGNAL_KINDS),
+        Rule(
+            "kind IN ('rate', 'spread') AND abs(value) > 1",
+            "the {kind} is {value}, beyond 1 a year; is it in percent?",
+        ),
+    ],
+    EVENTS.name: [
+        *_present("known_ts_ms"),
+        Rule("calendar IS NULL OR calendar = ''", "the event names no calendar"),
+        Rule("event_id IS NULL OR event_id = ''", "the event has no title to tell it by"),
+        Rule("ts_ms IS NULL AND NOT coalesce(cancelled, false)", "ts_ms is missing or not a time"),
+        _one_of("kind", EVENT_KINDS),
+    ],
 }
 
+
+NO_FORECAST_RULES = [
+    Rule(
+        "known_ts_ms < ts_ms",
+        "it was known at {known_ts_ms} ms, before {ts_ms} ms, which it is about; say forecast: "
+        "true if it is a forecast",
+    ),
+]
+"""For signals that the mapping does not call forecasts."""
 
 CHAIN_INSTRUMENT_RULES = [
     *_present("expiry_ms"),

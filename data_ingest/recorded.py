@@ -14,10 +14,10 @@ import numpy as np
 
 from backtest.errors import DataError
 from data_ingest.coverage import LedgerKey, Window, runs
-from data_ingest.quality import CHAIN_INSTRUMENT_RULES, Rule, bad_rows, put_aside
+from data_ingest.quality import CHAIN_INSTRUMENT_RULES, NO_FORECAST_RULES, Rule, bad_rows, put_aside
 from data_ingest.recorded_columns import staging_sql, text
 from data_ingest.recorded_feeds import NATIVE
-from data_ingest.schema import CHAIN, INSTRUMENTS
+from data_ingest.schema import CHAIN, INSTRUMENTS, SIGNALS
 from data_ingest.source_files import read_source, source_files
 from data_ingest.store import Batch, DataStore
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from data_ingest.schema import FeedTable
     from data_ingest.source_files import SourceFile
 
+_NAMED_BY = {"chain": "asset", "signals": "name", "events": "calendar"}
+"""The column that is a row's market in the ledger, where it is not the feed's own."""
 _MARKET_RULE = Rule(
     "symbol IS NULL", f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets"
 )
@@ -129,6 +131,8 @@ def _import_file(
     rules = list(CHAIN_INSTRUMENT_RULES) if table is CHAIN else []
     if NATIVE in group.columns:
         rules.append(_MARKET_RULE)
+    if table is SIGNALS and not group.forecast:
+        rules += NO_FORECAST_RULES
     refused = bad_rows(connection, table, "staged", rules)
     if refused and not aside:
         more = f" ({len(refused)} such rows in all)" if len(refused) > 1 else ""
@@ -206,8 +210,10 @@ def _complete_windows(
 ) -> dict[LedgerKey, list[Window]]:
     """Return what the accepted rows make complete, per market."""
     table = group.content.table
+    # What may be known ahead is complete in the order in which it was announced.
+    time = "known_ts_ms" if "known_ts_ms" in table.key else table.time
     spans = cursor.execute(
-        f"SELECT {_market(group)} AS market, min({table.time}), max({table.time}) "
+        f"SELECT {_market(group)} AS market, min({time}), max({time}) "
         "FROM accepted GROUP BY market ORDER BY market"
     ).fetchall()
     windows: dict[LedgerKey, list[Window]] = {}
@@ -228,8 +234,8 @@ def _market(group: FileGroup) -> str:
     """Write the expression that names the market of a row in the ledger."""
     if group.feed == "option_trades":
         return "split_part(native_id, '-', 1)"
-    if group.feed == "chain":
-        return "asset"
+    if group.feed in _NAMED_BY:
+        return _NAMED_BY[group.feed]
     return f"coalesce({group.content.market}, 'all')" if group.content.market else "'all'"
 
 

@@ -68,6 +68,9 @@ def _columns(group: FileGroup, exchange: str, symbol: str) -> dict[str, str]:
         written |= _volumes(written)
     elif group.feed == "chain":
         written |= _option_terms(group)
+    elif group.feed == "signals":
+        plain = group.columns["value"].unit == "one"
+        written["unit"] = text("one" if plain else "fraction")
     for name, kind in table.columns.items():
         written.setdefault(name, f"NULL::{kind}")
     return written
@@ -86,6 +89,9 @@ def _times(group: FileGroup) -> dict[str, str]:
         times["timeframe_ms"] = f"{group.timeframe}::BIGINT"
     if "known_ts_ms" in table.columns:
         times["known_ts_ms"] = f"{time_ms} + {group.known_delay}"
+        if group.known:
+            known = identifier_sql(group.known.column)
+            times["known_ts_ms"] = _TIME_TO_MS[group.known.unit].format(known)
     if "interval_ms" in table.columns:
         own = group.columns.get("interval")
         times["interval_ms"] = f"({_number(own) if own else group.interval})::BIGINT"

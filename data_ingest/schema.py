@@ -244,6 +244,26 @@ ACCOUNT_FLOWS = FeedTable(
     {"ts_ms": "BIGINT", "account": "VARCHAR", "amount_usd": "DOUBLE"},
 )
 
+# What is not traded: dated by what it is about and by when it was known. A revision, or an event
+# that is put off, is a row of its own beside the earlier one.
+SIGNALS = FeedTable(
+    "signals",
+    {"name": "VARCHAR", "ts_ms": "BIGINT", "known_ts_ms": "BIGINT"},
+    {"value": "DOUBLE", "unit": "VARCHAR", "kind": "VARCHAR"},
+)
+EVENTS = FeedTable(
+    "events",
+    {"calendar": "VARCHAR", "event_id": "VARCHAR", "known_ts_ms": "BIGINT"},
+    {
+        "ts_ms": "BIGINT",
+        "kind": "VARCHAR",
+        "title": "VARCHAR",
+        "assets": "VARCHAR",
+        "detail": "VARCHAR",
+        "cancelled": "BOOLEAN",
+    },
+)
+
 FEED_TABLES = (
     CANDLES,
     FUNDING,
@@ -261,6 +281,8 @@ FEED_TABLES = (
     ACCOUNT_FILLS,
     LIQUIDATIONS,
     ACCOUNT_FLOWS,
+    SIGNALS,
+    EVENTS,
 )
 
 # What brings a store of version v to v + 1, as statements run in one transaction with the new

@@ -79,6 +79,8 @@ def read_source(
             "FROM read_csv(?, header = true, all_varchar = true)"  # fmt: skip
     else:
         raise DataError(f"{source.label}: a recorded file is .parquet or .csv, not {suffix!r}.")
+    # A time that is written without its zone is UTC, wherever this runs.
+    connection.execute("SET TimeZone = 'UTC'")
     try:
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {relation} AS {reader}", [str(source.path)]
@@ -95,6 +97,8 @@ def _require_columns(
 ) -> None:
     present = [row[0] for row in connection.execute(f"DESCRIBE {relation}").fetchall()]
     wanted = [group.time.column, *(column.column for column in group.columns.values())]
+    if group.known:
+        wanted.append(group.known.column)
     if group.only:
         wanted.append(group.only.column)
     for name in wanted:

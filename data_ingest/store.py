@@ -51,6 +51,10 @@ class StoreError(DataError):
     """A store that cannot be opened, read or written."""
 
 
+class StoreInUseError(StoreError):
+    """A store that another process holds; it may be free later."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Where a batch of rows came from.
@@ -127,7 +131,7 @@ class DataStore:
             return self._turn.get_back(lambda: _connect(self.path), OPENING_PATIENCE_S)
         except LockedError:
             self._close_turn()
-            raise StoreError(
+            raise StoreInUseError(
                 f"the store {self.path} is in use by another process; wait for it or close it."
             ) from None
         except BaseException:
@@ -209,8 +213,8 @@ class DataStore:
         return False
 
     def _version(self) -> int:
-        row = self._connection.execute("SELECT max(version) FROM schema_version").fetchone()
-        return int(row[0]) if row and row[0] is not None else SCHEMA_VERSION
+        ((newest,),) = self.rows("SELECT max(version) FROM schema_version")
+        return SCHEMA_VERSION if newest is None else int(newest)
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:

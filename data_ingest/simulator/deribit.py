@@ -16,6 +16,7 @@ from data_ingest.simulator.crowd import Crowd
 from data_ingest.simulator.deribit_options import OptionDesk
 from data_ingest.simulator.deribit_perpetual import PerpetualDesk
 from data_ingest.simulator.deribit_settlements import KINDS, MOST_ROWS, SettlementDesk
+from data_ingest.simulator.deribit_trades import TradePage
 from data_ingest.simulator.options import EXPIRY_HOUR, OptionListing
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ RESOLUTIONS = {
     "720": 720,
     "1D": 1_440,
 }
-VOLATILITY_RESOLUTIONS = {"3600": 3_600_000, "43200": 43_200_000, "1D": MS_PER_DAY}
+VOLATILITY_RESOLUTIONS = {
+    **{str(seconds): 1_000 * seconds for seconds in (1, 60, 3_600, 43_200)},
+    "1D": MS_PER_DAY,
+}
 
 
 class DeribitError(Exception):
@@ -192,17 +196,17 @@ class DeribitApi:
 
     def _trades_of_instrument(self, params: Params, now_ms: int) -> dict[str, Any]:
         name, option = self._find(params)
-        window = _trade_window(params, now_ms, self._trades_kept_ms)
+        page = _trade_page(params, now_ms, self._trades_kept_ms)
         if option is not None:
-            return self._options[name].trades(*window, option=option)
-        return self._perpetuals[name].trades(*window, now_ms)
+            return self._options[name].trades(page, option=option)
+        return self._perpetuals[name].trades(page, now_ms)
 
     def _trades_of_currency(self, params: Params, now_ms: int) -> dict[str, Any]:
         (name,) = self._currency_names(params)
-        window = _trade_window(params, now_ms, self._trades_kept_ms)
+        page = _trade_page(params, now_ms, self._trades_kept_ms)
         if params.get("kind", "option") == "option":
-            return self._options[name].trades(*window)
-        return self._perpetuals[name].trades(*window, now_ms)
+            return self._options[name].trades(page)
+        return self._perpetuals[name].trades(page, now_ms)
 
     def _volatility_index(self, params: Params, now_ms: int) -> dict[str, Any]:
         (name,) = self._currency_names(params)
@@ -341,8 +345,7 @@ def _whole(params: Params, name: str, default: int | None = None) -> int:
         raise invalid(name, "must be an integer") from None
 
 
-def _trade_window(params: Params, now_ms: int, kept_ms: int | None) -> tuple[int, int, int, bool]:
-    """Return start, end, count and whether the oldest come first."""
+def _trade_page(params: Params, now_ms: int, kept_ms: int | None) -> TradePage:
     start_ms = _whole(params, "start_timestamp", 0)
     if kept_ms is not None:
         # What is older is not refused: it is not there, and nothing says so.
@@ -351,4 +354,6 @@ def _trade_window(params: Params, now_ms: int, kept_ms: int | None) -> tuple[int
     count = _whole(params, "count", 10)
     if not 1 <= count <= MAX_TRADES:
         raise invalid("count", f"must be between 1 and {MAX_TRADES}")
-    return start_ms, min(end_ms, now_ms), count, params.get("sorting") == "asc"
+    ascending = params.get("sorting") == "asc"
+    numbers = _whole(params, "start_seq", 0), _whole(params, "end_seq", 2**62)
+    return TradePage(start_ms, min(end_ms, now_ms), count, ascending, *numbers)

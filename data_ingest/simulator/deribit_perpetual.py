@@ -13,6 +13,7 @@ from data_ingest.simulator.parameters import STEP_MS
 
 if TYPE_CHECKING:
     from data_ingest.simulator.crowd import Crowd
+    from data_ingest.simulator.deribit_trades import TradePage
     from data_ingest.simulator.market import SimulatedMarket
 
 MAX_FUNDING_ROWS = 744
@@ -141,19 +142,18 @@ class PerpetualDesk:
         )
         return opens, bars, cost / bars[:, 3], cost
 
-    def trades(
-        self, start_ms: int, end_ms: int, count: int, ascending: bool, now_ms: int
-    ) -> dict[str, Any]:
+    def trades(self, wanted: TradePage, now_ms: int) -> dict[str, Any]:
         """Return prints at each step's open, extremes and close, the tape's finest detail."""
         spacing_ms, origin = STEP_MS // PRINTS_PER_STEP, self._market.parameters.start
-        first = max(0, -(-(start_ms - origin) // spacing_ms))
+        first = max(0, -(-(wanted.start_ms - origin) // spacing_ms), wanted.first - 1)
         # A step's prints appear with its candle: its extremes are not known before.
         complete = self._market.point(now_ms) * PRINTS_PER_STEP
-        last = max(first, min(complete, (end_ms - origin) // spacing_ms + 1))
-        if ascending:
-            page = range(first, min(last, first + count))
+        last = min(complete, (wanted.end_ms - origin) // spacing_ms + 1, wanted.last)
+        last = max(first, last)
+        if wanted.ascending:
+            page = range(first, min(last, first + wanted.count))
         else:
-            page = range(last - 1, max(first, last - count) - 1, -1)
+            page = range(last - 1, max(first, last - wanted.count) - 1, -1)
         liquidations = self._crowd.liquidations(self._asset, "deribit", PRINTS_PER_STEP)
         rows = []
         for number in page:
@@ -164,7 +164,7 @@ class PerpetualDesk:
             rows.append(
                 {
                     "trade_id": f"{number}" if self._asset == "BTC" else f"{self._asset}-{number}",
-                    "trade_seq": number,
+                    "trade_seq": number + 1,
                     "timestamp": origin + number * spacing_ms,
                     "instrument_name": self.name,
                     "price": float(self._venue.trade[step, corner]),
@@ -176,7 +176,7 @@ class PerpetualDesk:
                     **({"liquidation": liquidated} if liquidated else {}),
                 }
             )
-        return {"trades": rows, "has_more": last - first > count}
+        return {"trades": rows, "has_more": last - first > wanted.count}
 
     def funding(self, start_ms: int, end_ms: int, now_ms: int) -> list[dict[str, Any]]:
         """Return hourly accruals of a window, the newest 744 of them."""

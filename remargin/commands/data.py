@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from remargin.commands.collect import collect
+from remargin.commands.index import index
 from remargin.commands.options import Config, Data, Json, Store
-from remargin.commands.snapshot import snapshot
+from remargin.commands.snapshot import export, import_export, snapshot
 from remargin.commands.surface import surface
 from remargin.terminal import (
     number,
@@ -24,7 +25,9 @@ from remargin.terminal import (
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
 app.command()(collect)
 app.command()(surface)
+app.command()(index)
 app.command()(snapshot)
+app.command()(export)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
@@ -73,7 +76,11 @@ def pull(
 @app.command("import")
 def import_(
     config: Annotated[
-        Path, typer.Argument(help="Study config or import mapping, YAML.", metavar="CONFIG")
+        Path,
+        typer.Argument(
+            help="Study config or import mapping, YAML; or the folder of an export.",
+            metavar="CONFIG|DIR",
+        ),
     ],
     data: Data = None,
     store: Store = None,
@@ -83,11 +90,18 @@ def import_(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Import recorded files into the store, by the mappings that a config names."""
+    """Import recorded files into the store, by the mappings that a config names.
+
+    The folder of `remargin data export` is imported whole, into a store that is empty.
+    """
+    from data_ingest.manifest import is_frozen
     from data_ingest.recorded import import_recorded
     from data_ingest.store import DataStore
     from experiments.importing import plan_import
 
+    if is_frozen(config):
+        import_export(config, store, json)
+        return
     plan = plan_import(config, data, store)
     reports: list[Any] = []
     with DataStore(plan.store) as opened, status("import", hidden=json) as say:

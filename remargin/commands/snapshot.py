@@ -1,4 +1,4 @@
-"""``remargin data snapshot``: freeze the store under a name, or check what was frozen."""
+"""``remargin data snapshot`` and ``export``: the store frozen, or as Parquet, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from remargin.commands.options import Json, Store
-from remargin.terminal import number, short, status, write_facts, write_json, write_table
+from remargin.terminal import (
+    number,
+    progress,
+    short,
+    status,
+    write_facts,
+    write_json,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from data_ingest.manifest import StoreManifest
@@ -40,6 +48,43 @@ def snapshot(
     with status("snapshot", hidden=json) as say:
         manifest = verify_snapshot(folder, say) if check else freeze(store_path(store), folder, say)
     write_manifest(manifest, folder, json)
+
+
+def export(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to make.", metavar="DIR", show_default=False)
+    ],
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Write the store, or a snapshot, as Parquet files by market and month, with a manifest.
+
+    `remargin data import DIR` makes a store of it again.
+    """
+    from data_ingest.parquet import export_parquet
+    from data_ingest.snapshot import open_store_or_snapshot
+    from experiments.workspace import store_path
+
+    with (
+        open_store_or_snapshot(store_path(store)) as opened,
+        progress("export", hidden=json) as advance,
+    ):
+        manifest = export_parquet(opened, folder, advance)
+    write_manifest(manifest, folder, json)
+
+
+def import_export(folder: Path, store: Path | None, as_json: bool) -> None:
+    """Fill an empty store with an export, and show what it holds."""
+    from data_ingest.parquet import import_parquet
+    from data_ingest.store import DataStore
+    from experiments.importing import writable_store
+
+    with (
+        DataStore(writable_store(store)) as opened,
+        progress("import", hidden=as_json) as advance,
+    ):
+        manifest = import_parquet(opened, folder, advance)
+    write_manifest(manifest, folder, as_json)
 
 
 def write_manifest(manifest: StoreManifest, folder: Path, as_json: bool) -> None:

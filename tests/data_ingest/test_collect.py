@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from data_ingest.pull_report import PullReport
 from data_ingest.simulator import ExchangeSimulator, Fault, FaultSchedule, MarketParameters
 from data_ingest.spec import MarketSpec
 from data_ingest.store import DataStore
+from data_ingest.turns import WriterTurn
 
 PARAMETERS = MarketParameters(start="2024-01-01", end="2024-01-15")
 START = PARAMETERS.start + 5 * MS_PER_DAY
@@ -121,3 +123,14 @@ def test_a_market_of_which_nothing_is_lost_needs_no_collector(
     changes = {"options": None, "depth": {"share_of_volume": 0.01}, "feeds": []}
     with pytest.raises(FeedError, match="nothing of this market has to be collected"):
         run(simulator, tmp_path / "market.duckdb", START, hours=1, **changes)
+
+
+def test_while_another_process_writes_the_collector_waits_for_it(
+    simulator: ExchangeSimulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "market.duckdb"
+    DataStore(path).close()
+    other = WriterTurn(path)
+    Timer(1.0, other.close).start()
+    run(simulator, path, START, hours=1, feeds=[])
+    assert instants(path, "chain") == [START]

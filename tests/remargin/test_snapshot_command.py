@@ -124,3 +124,36 @@ def test_the_command_shows_what_was_frozen_and_checks_it(desk: Desk, frozen: Pat
     code, out, err = run(desk, "data", "status", "--store", frozen)
     assert code == 0, err
     assert "trade candles 1h" in out
+
+
+def test_an_export_is_imported_by_the_same_verb_as_any_data(desk: Desk, frozen: Path) -> None:
+    folder = desk.folder / "export"
+    code, out, err = desk.run("data", "export", folder)
+    assert code == 0, err
+    said = json.loads((frozen / "manifest.json").read_text())
+    assert said["digest"] in out
+    again = desk.folder / "again.duckdb"
+    code, out, err = run(desk, "data", "import", folder, "--store", again, "--json")
+    assert code == 0, err
+    assert json.loads(out)["digest"] == said["digest"]
+    first, second = (
+        json.loads(run(desk, "data", "tape", desk.config, "--store", store, "--json")[1])
+        for store in (desk.store, again)
+    )
+    assert first == second
+    assert "is not empty; an export is a whole store" in desk.refuses("data", "import", folder)
+    file = next(folder.rglob("2023-11.parquet"))
+    file.write_bytes(file.read_bytes()[:-1])
+    code, _, err = run(desk, "data", "import", folder, "--store", desk.folder / "new.duckdb")
+    assert code == 2
+    assert f"{file} was changed since it was written" in err
+
+
+def test_a_snapshot_is_exported_like_a_store(desk: Desk, frozen: Path) -> None:
+    code, _, err = run(desk, "data", "export", desk.folder / "one", "--store", frozen)
+    assert code == 0, err
+    assert desk.run("data", "export", desk.folder / "two")[0] == 0
+    one, two = (
+        json.loads((desk.folder / name / "manifest.json").read_text()) for name in ("one", "two")
+    )
+    assert one["files"] == two["files"]
