@@ -131,14 +131,17 @@ def load_bars(store: DataStore, market: MarketSpec, symbol: str, kind: str, ts: 
             )
         return Bars(fields, [], None)
     timeframe = int(timeframes[0][0])
-    # A bar of the clock exists only where every finer bar of it does.
-    bars = store.columns(
-        f"SELECT open_ms // {clock} * {clock} AS bar_ms, max(high) AS high, min(low) AS low, "
-        f"arg_max(close, open_ms) AS close, sum(volume_usd) AS volume_usd FROM candles "
-        f"WHERE {where} AND timeframe_ms = {timeframe} GROUP BY bar_ms "
-        f"HAVING count(*) = {clock // timeframe} ORDER BY bar_ms",
-        parameters,
-    )
+    rows_of = f"FROM candles WHERE {where} AND timeframe_ms = {timeframe}"
+    if timeframe == clock:
+        read = f"SELECT open_ms AS bar_ms, high, low, close, volume_usd {rows_of} ORDER BY open_ms"
+    else:
+        # A bar of the clock exists only where every finer bar of it does.
+        read = (
+            f"SELECT open_ms // {clock} * {clock} AS bar_ms, max(high) AS high, min(low) AS low, "
+            f"arg_max(close, open_ms) AS close, sum(volume_usd) AS volume_usd {rows_of} "
+            f"GROUP BY bar_ms HAVING count(*) = {clock // timeframe} ORDER BY bar_ms"
+        )
+    bars = store.columns(read, parameters)
     rows = (bars["bar_ms"] - first_open) // clock
     for name in _BAR_FIELDS:
         fields[name][rows] = bars[name]
