@@ -15,7 +15,7 @@ import numpy as np
 
 from backtest.errors import DataError, nearest
 from data_ingest.coverage import LedgerKey, Window, runs
-from data_ingest.quality import CHAIN_INSTRUMENT_RULES, bad_rows, put_aside
+from data_ingest.quality import CHAIN_INSTRUMENT_RULES, bad_rows, keep_arrivals, put_aside
 from data_ingest.schema import CANDLES, CHAIN, FUNDING, INSTRUMENTS, OPTION_TRADES
 from data_ingest.store import Batch, DataStore
 
@@ -152,6 +152,7 @@ def _import_file(
             group.timeframe or 0,
         )
         batch = Batch(label, source.label, _sha256(source.path))
+        keep_arrivals(cursor, table, "staged", batch)
         if table is CHAIN:
             _write_instruments(store, cursor, mapping, group, batch)
         result = store.upsert(

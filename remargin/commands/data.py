@@ -9,6 +9,7 @@ import typer
 
 from remargin.commands.options import Config, Data, Json, Store
 from remargin.commands.surface import surface
+from remargin.commands.verify import verify
 from remargin.terminal import (
     number,
     short,
@@ -21,6 +22,7 @@ from remargin.terminal import (
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
 app.command()(surface)
+app.command()(verify)
 _FEEDS = ("feed", "market", "read", "new", "aside")
 
 
