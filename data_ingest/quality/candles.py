@@ -163,10 +163,16 @@ def trailing_median(values: np.ndarray) -> np.ndarray:
     return median
 
 
+def _log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Return the logarithm of a ratio; 0 where a price is none, which is a row rule's to find."""
+    good = (above > 0) & (below > 0)
+    return np.log(np.where(good, above, 1.0) / np.where(good, below, 1.0))
+
+
 def _jumps(bars: Bars) -> Iterator[Finding]:
     if len(bars.close) < _FEWEST_BARS:
         return
-    moves = np.diff(np.log(bars.close))
+    moves = _log_ratio(bars.close[1:], bars.close[:-1])
     # A move over a hole is no move of one bar.
     moves[np.diff(bars.open_ms) != bars.step_ms] = 0.0
     deviation = _MAD_TO_DEVIATION * trailing_median(np.abs(moves))
@@ -181,7 +187,7 @@ def _jumps(bars: Bars) -> Iterator[Finding]:
 
 
 def _wicks(bars: Bars) -> Iterator[Finding]:
-    spans = np.log(bars.high / bars.low)
+    spans = _log_ratio(bars.high, bars.low)
     bound = np.maximum(WICK_RANGES * trailing_median(spans), SMALLEST_WICK)
     size = np.nan_to_num(spans / bound)
     yield from told(
