@@ -11,6 +11,8 @@ from backtest.tape import array_digest
 from backtest.units import duration_text
 from data_ingest.coverage import LedgerKey
 from data_ingest.schema import (
+    ACCOUNT_FILLS,
+    ACCOUNT_FLOWS,
     BRACKETS,
     CANDLES,
     CHAIN,
@@ -18,10 +20,12 @@ from data_ingest.schema import (
     DEPTH,
     FUNDING,
     INSTRUMENTS,
+    LIQUIDATIONS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    TRADES,
     VOLATILITY_INDEX,
 )
 
@@ -40,6 +44,10 @@ _WHOLE = (
     DELIVERY_PRICES,
     SETTLEMENTS,
     BRACKETS,
+    TRADES,
+    ACCOUNT_FILLS,
+    LIQUIDATIONS,
+    ACCOUNT_FLOWS,
 )
 """Tables that are listed whole, by exchange, not market by market."""
 

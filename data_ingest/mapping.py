@@ -10,31 +10,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from backtest.errors import ConfigError, nearest
 from backtest.mistakes import first_mistake
 from backtest.units import DurationMs
 from backtest.yaml_files import read_yaml
+from data_ingest.recorded_feeds import NATIVE, OPTION_TERMS, RECORDED_FEEDS, RecordedFeed
 from data_ingest.store import Conflict
 
-_REQUIRED = {
-    "candles": ("open", "high", "low", "close"),
-    "funding": ("rate",),
-    "chain": (
-        "native_id", "asset", "strike", "option_type", "expiry",
-        "mark_coin", "mark_iv", "forward_price", "index_price",
+Texts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        lambda value: tuple(map(_text, value if isinstance(value, list | tuple) else [value]))
     ),
-    "option_trades": (
-        "trade_id", "native_id", "price_coin", "iv", "index_price", "amount", "side",
-    ),
-}  # fmt: skip
-_OPTIONAL = {
-    "candles": ("volume_base", "volume_usd"),
-    "funding": ("index_price",),
-    "chain": ("bid_coin", "ask_coin", "open_interest", "volume_24h"),
-    "option_trades": (),
-}
+]
+
+
+def _text(value: Any) -> str:
+    """Write a YAML value as the file does: ``true`` and not ``True``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class _Frozen(BaseModel):
@@ -42,10 +45,51 @@ class _Frozen(BaseModel):
 
 
 class Column(_Frozen):
-    """A source column and the unit of its numbers."""
+    """Where the values of a column come from, and in which unit.
+
+    Parameters
+    ----------
+    column : str, optional
+        Its name in the file.
+    value : str or float, optional
+        In its stead, one value for all rows.
+    unit : {"one", "percent", "bps", "hours"}
+        Of its numbers.
+    missing : tuple of str
+        Values that mean "not there", as the 0 that some write for a quote nobody made.
+    values : dict of str to str
+        What its texts are called in the store; any other text then counts as not there.
+    """
+
+    column: str | None = None
+    value: str | float | None = None
+    unit: Literal["one", "percent", "bps", "hours"] = "one"
+    missing: Texts = ()
+    values: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Column:
+        if (self.column is None) == (self.value is None):
+            raise ValueError("a column has either the name of a column or one value for all rows")
+        return self
+
+
+class RowFilter(_Frozen):
+    """Which rows of a file are meant; the others are counted and left out.
+
+    Parameters
+    ----------
+    column : str
+        Of the file.
+    one_of : tuple of str
+        Its values in the rows that are meant, without regard to case.
+    why : str
+        What is wrong with the others, in a sentence for whoever reads the mapping.
+    """
 
     column: str
-    unit: Literal["one", "percent", "bps"] = "one"
+    one_of: Texts = Field(min_length=1)
+    why: str = Field(min_length=1)
 
 
 class TimeStamp(_Frozen):
@@ -70,62 +114,89 @@ class FileGroup(_Frozen):
 
     Parameters
     ----------
-    feed : {"candles", "funding", "chain", "option_trades"}
-        What the files hold.
+    feed : str
+        What the files hold: a name of `data_ingest.recorded_feeds.RECORDED_FEEDS`.
     path : str
         Path under the data folder; ``{native}`` stands for each key of ``markets``, and ``*``
         matches any text. Parquet, or CSV with a header line.
     markets : dict of str to str
-        Native name to the symbol it is stored under (candles, funding).
+        Native name to the symbol it is stored under; an asset for a volatility index.
+    only : RowFilter, optional
+        Which rows are meant, where not all are.
     kind : {"trade", "mark", "index"}
         Price that the candles describe.
     timeframe : duration
-        Bar length (candles).
+        Bar length, or the step of open interest and ratios.
     interval : duration
         Longest regular step between funding payments; a longer one is a gap.
     known_delay : duration
         How long after its stamp a snapshot could be known.
+    snapshot_gap : duration, optional
+        Rows of a chain that follow one another by no more belong to one snapshot: it is stamped
+        with its first row, and was known after its last.
+    instrument_names : {"deribit"}, optional
+        By whose rules the options' names say asset, strike, type and expiry.
     settlement : {"linear", "inverse"}
         How the options settle (chain).
     contract_size : float
         Coins per option contract (chain).
     """
 
-    feed: Literal["candles", "funding", "chain", "option_trades"]
+    feed: str
     path: str
     time: TimeStamp
     columns: dict[str, Annotated[Column, BeforeValidator(_as_column)]]
     markets: dict[str, str] = Field(default_factory=dict)
+    only: RowFilter | None = None
     kind: Literal["trade", "mark", "index"] = "trade"
     timeframe: DurationMs | None = None
     interval: DurationMs | None = None
     known_delay: DurationMs = 0
+    snapshot_gap: DurationMs | None = None
+    instrument_names: Literal["deribit"] | None = None
     settlement: Literal["linear", "inverse"] = "inverse"
     contract_size: float = Field(default=1.0, gt=0)
 
+    @property
+    def content(self) -> RecordedFeed:
+        """What is known of the feed."""
+        return RECORDED_FEEDS[self.feed]
+
+    @field_validator("feed")
+    @classmethod
+    def _known_feed(cls, feed: str) -> str:
+        if feed not in RECORDED_FEEDS:
+            raise ValueError(f"there is no feed {feed!r}.{nearest(feed, RECORDED_FEEDS)}")
+        return feed
+
     @model_validator(mode="after")
     def _complete(self) -> FileGroup:
-        required, optional = _REQUIRED[self.feed], _OPTIONAL[self.feed]
-        if lacking := [name for name in required if name not in self.columns]:
+        self._check_columns()
+        feed, bars = self.feed, self.content.bars
+        if self.content.market == "symbol" and feed != "liquidations" and not self.markets:
+            raise ValueError(f"{feed} files need markets, a map of native name to symbol")
+        if len(self.markets) > 1 and not ({NATIVE} & set(self.columns) or "{native}" in self.path):
+            raise ValueError("path needs {native} where there is more than one market")
+        if "timeframe_ms" in self.content.table.key and not self.timeframe:
+            raise ValueError(f"{feed} files need a timeframe, for example 1h")
+        if feed == "funding" and not (self.interval or "interval" in self.columns):
+            raise ValueError("funding files need an interval, for example 8h")
+        if not bars and self.time.means != "instant":
+            raise ValueError(f"the time of a {feed} file means instant")
+        if bars and self.time.means == "instant":
+            raise ValueError(f"the time of a {feed} file means bar_open or bar_close")
+        return self
+
+    def _check_columns(self) -> None:
+        wanted, known = self.content.required, (*self.content.columns, NATIVE)
+        if self.instrument_names:
+            wanted = tuple(name for name in wanted if name not in OPTION_TERMS)
+            known = tuple(name for name in known if name not in OPTION_TERMS)
+        if lacking := [name for name in wanted if name not in self.columns]:
             raise ValueError(f"columns of a {self.feed} file lack {', '.join(lacking)}")
         for name in self.columns:
-            if name not in (*required, *optional):
-                raise ValueError(
-                    f"a {self.feed} file has no {name!r}.{nearest(name, (*required, *optional))}"
-                )
-        if self.feed in {"candles", "funding"} and not self.markets:
-            raise ValueError(f"{self.feed} files need markets, a map of native name to symbol")
-        if len(self.markets) > 1 and "{native}" not in self.path:
-            raise ValueError("path needs {native} where there is more than one market")
-        if self.feed == "candles" and not self.timeframe:
-            raise ValueError("candle files need a timeframe, for example 1h")
-        if self.feed == "funding" and not self.interval:
-            raise ValueError("funding files need an interval, for example 8h")
-        if self.feed != "candles" and self.time.means != "instant":
-            raise ValueError(f"the time of a {self.feed} file means instant")
-        if self.feed == "candles" and self.time.means == "instant":
-            raise ValueError("the time of a candle means bar_open or bar_close")
-        return self
+            if name not in known:
+                raise ValueError(f"a {self.feed} file has no {name!r}.{nearest(name, known)}")
 
 
 class ImportMapping(_Frozen):

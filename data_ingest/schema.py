@@ -199,6 +199,56 @@ BRACKETS = FeedTable(
     },
 )
 
+TRADES = FeedTable(
+    "trades",
+    {**_MARKET, "trade_id": "VARCHAR"},
+    {
+        "ts_ms": "BIGINT",
+        "price": "DOUBLE",
+        "amount_base": "DOUBLE",
+        "side": "VARCHAR",
+        "liquidation": "VARCHAR",
+    },
+)
+ACCOUNT_FILLS = FeedTable(
+    "account_fills",
+    {**_MARKET, "fill_id": "VARCHAR"},
+    {
+        "ts_ms": "BIGINT",
+        "account": "VARCHAR",
+        "price": "DOUBLE",
+        "amount_base": "DOUBLE",
+        "side": "VARCHAR",
+        "is_taker": "BOOLEAN",
+    },
+)
+LIQUIDATIONS = FeedTable(
+    "liquidations",
+    {"exchange": "VARCHAR", "liquidation_id": "VARCHAR"},
+    {
+        "ts_ms": "BIGINT",
+        "symbol": "VARCHAR",
+        "account": "VARCHAR",
+        "liquidator": "VARCHAR",
+        "side": "VARCHAR",
+        "price": "DOUBLE",
+        "amount_base": "DOUBLE",
+        "notional_usd": "DOUBLE",
+        "account_value_usd": "DOUBLE",
+        "margin_mode": "VARCHAR",
+        "debt_asset": "VARCHAR",
+        "debt_amount": "DOUBLE",
+        "collateral_asset": "VARCHAR",
+        "collateral_amount": "DOUBLE",
+        "collateral_usd": "DOUBLE",
+    },
+)
+ACCOUNT_FLOWS = FeedTable(
+    "account_flows",
+    {"exchange": "VARCHAR", "flow_id": "VARCHAR"},
+    {"ts_ms": "BIGINT", "account": "VARCHAR", "amount_usd": "DOUBLE"},
+)
+
 FEED_TABLES = (
     CANDLES,
     FUNDING,
@@ -212,6 +262,10 @@ FEED_TABLES = (
     DELIVERY_PRICES,
     SETTLEMENTS,
     BRACKETS,
+    TRADES,
+    ACCOUNT_FILLS,
+    LIQUIDATIONS,
+    ACCOUNT_FLOWS,
 )
 
 # What brings a store of version v to v + 1, as statements run in one transaction with the new

@@ -127,12 +127,17 @@ def _broken(frame: pd.DataFrame, rules: tuple[RowRule, ...]) -> dict[int, str]:
     try:
         schema_of(rules).validate(frame, lazy=True, inplace=True)
     except SchemaErrors as errors:
-        failed = {int(each.check.name): each.check_output for each in errors.schema_errors}
+        failed = {int(each.check.name): each for each in errors.schema_errors}
     else:
         return {}
     reasons: dict[int, str] = {}
     for place in sorted(failed):
-        bad = frame[~failed[place]]
+        good = failed[place].check_output
+        if good is None:  # pandera takes what a check raises for a failed check
+            raise RuntimeError(f"row rule {rules[place].reason!r} cannot be applied") from failed[
+                place
+            ]
+        bad = frame[~good]
         for number, reason in zip(bad["row_number"], rules[place].reasons(bad), strict=True):
             reasons.setdefault(int(number), reason)
     return reasons

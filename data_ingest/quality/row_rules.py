@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_ingest.schema import (
+    ACCOUNT_FILLS,
+    ACCOUNT_FLOWS,
     BRACKETS,
     CANDLES,
     CHAIN,
@@ -21,10 +23,12 @@ from data_ingest.schema import (
     DEPTH,
     FUNDING,
     INSTRUMENTS,
+    LIQUIDATIONS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    TRADES,
     VOLATILITY_INDEX,
 )
 
@@ -39,8 +43,10 @@ _UNITS = {
     **dict.fromkeys(("volume_base", "open_interest", "volume_24h", "amount"), "coins"),
     **dict.fromkeys(("mark_coin", "bid_coin", "ask_coin", "price_coin"), "coins"),
     **dict.fromkeys(("mark_iv", "iv"), "a year"),
-    **dict.fromkeys(("price_usd", "amount_usd", "tick_size"), "USD"),
+    **dict.fromkeys(("price_usd", "amount_usd", "tick_size", "price"), "USD"),
+    **dict.fromkeys(("notional_usd", "account_value_usd", "collateral_usd"), "USD"),
     "amount_base": "coins",
+    **dict.fromkeys(("debt_amount", "collateral_amount"), "tokens"),
     "contract_size": "per contract",
 }
 
@@ -99,7 +105,8 @@ def _array(column: pd.Series) -> np.ndarray:
     return column.to_numpy()
 
 
-def _absent(values: np.ndarray) -> np.ndarray:
+def absent(values: np.ndarray) -> np.ndarray:
+    """Tell where a number is NaN or a text None."""
     import pandas as pd
 
     return np.asarray(pd.isna(values))
@@ -122,15 +129,20 @@ def _not_negative(*columns: str) -> RowRule:
     return RowRule(columns, lambda x: ~(x < 0), "{} is {value}; it must not be negative", each=True)
 
 
-def _never(columns: str, bad: Good, reason: str) -> RowRule:
+def never(columns: str, bad: Good, reason: str) -> RowRule:
+    """Rule out a relation between columns, named with a space between; ``bad`` is true for it."""
     return RowRule(tuple(columns.split()), lambda *arrays: ~bad(*arrays), reason)
 
 
-def _one_of(column: str, *allowed: str) -> RowRule:
+def _told(column: str) -> RowRule:
+    return never(column, absent, f"the {column} is missing")
+
+
+def _one_of(column: str, *allowed: str, required: bool = False) -> RowRule:
     listed = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
     return RowRule(
         (column,),
-        lambda texts: _absent(texts) | np.isin(texts, allowed),
+        lambda texts: np.isin(texts, allowed) | (absent(texts) & (not required)),
         f"{column} is '{{{column}}}'; it must be {listed}",
     )
 
@@ -140,19 +152,19 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
         _present("open_ms"),
         _required("open", "high", "low", "close"),
         _positive("open", "high", "low", "close"),
-        _never("high low", np.less, "high is {high} USD, below low, {low} USD"),
-        _never(
+        never("high low", np.less, "high is {high} USD, below low, {low} USD"),
+        never(
             "high open close",
             lambda high, open_, close: high < np.maximum(open_, close),
             "high is {high} USD, below open or close, {open} and {close} USD",
         ),
-        _never(
+        never(
             "low open close",
             lambda low, open_, close: low > np.minimum(open_, close),
             "low is {low} USD, above open or close, {open} and {close} USD",
         ),
         _not_negative("volume_base", "volume_usd"),
-        _never(
+        never(
             "open_ms timeframe_ms",
             lambda time, step: time % step > 0,
             "the bar opens at {open_ms} ms, off its timeframe's grid",
@@ -162,7 +174,7 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
         _present("ts_ms"),
         _required("rate"),
         # No venue has charged a quarter of notional in one interval: such a number is a percent.
-        _never(
+        never(
             "rate",
             lambda rate: np.abs(rate) > 0.25,
             "rate is {rate}, beyond 0.25 per interval; is it in percent?",
@@ -173,13 +185,13 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
         _present("ts_ms"),
         _required("mark_coin", "mark_iv", "forward_price", "index_price"),
         _positive("mark_iv", "forward_price", "index_price"),
-        _never(
+        never(
             "mark_iv",
             lambda volatility: volatility > 10,
             "mark_iv is {mark_iv}, above 10 a year; is it in percent?",
         ),
         _not_negative("mark_coin", "bid_coin", "ask_coin", "open_interest", "volume_24h"),
-        _never(
+        never(
             "bid_coin ask_coin",
             np.greater,
             "bid is {bid_coin} coins, above ask, {ask_coin} coins",
@@ -195,12 +207,12 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
     INSTRUMENTS.name: (
         _required("contract_size"),
         _positive("contract_size", "strike", "tick_size", "multiplier"),
-        _never(
+        never(
             "kind strike is_call expiry_ms",
-            lambda kind, *terms: (kind == "option") & np.any([_absent(x) for x in terms], axis=0),
+            lambda kind, *terms: (kind == "option") & np.any([absent(x) for x in terms], axis=0),
             "the option lacks its strike, type or expiry",
         ),
-        _never(
+        never(
             "expiry_ms listed_ms",
             np.less_equal,
             "the instrument expires before it is listed",
@@ -215,9 +227,9 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
     OPEN_INTEREST.name: (
         _present("ts_ms"),
         _not_negative("amount_base", "amount_usd"),
-        _never(
+        never(
             "amount_base amount_usd",
-            lambda base, usd: _absent(base) & _absent(usd),
+            lambda base, usd: absent(base) & absent(usd),
             "the open interest is missing",
         ),
     ),
@@ -225,7 +237,7 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
         _present("ts_ms"),
         _required("ratio"),
         _not_negative("ratio"),
-        _never(
+        never(
             "long_share short_share",
             lambda long, short: np.abs(long + short - 1) > 0.01,
             "long and short shares, {long_share} and {short_share}, do not add up to 1",
@@ -233,16 +245,25 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
     ),
     VOLATILITY_INDEX.name: (
         _present("open_ms"),
-        _required("open", "high", "low", "close"),
-        _never(
+        _required("close"),
+        # Some recordings keep the close of a day alone; then the other three are absent together.
+        never(
+            "open high low",
+            lambda *prices: np.isin(np.sum([absent(price) for price in prices], axis=0), (1, 2)),
+            "open, high and low are there in part only",
+        ),
+        never(
             "open low close",
-            lambda *prices: np.min(prices, axis=0) <= 0,
+            lambda *prices: np.any([price <= 0 for price in prices], axis=0),
             "the index is not above 0",
         ),
-        _never(
-            "high", lambda high: high > 10, "high is {high}, above 10 a year; is it in percent?"
+        never(
+            "close",
+            lambda close: close > 10,
+            "close is {close}, above 10 a year; is it in percent?",
         ),
-        _never("high low", np.less, "high is {high}, below low, {low}"),
+        never("high", lambda high: high > 10, "high is {high}, above 10 a year; is it in percent?"),
+        never("high low", np.less, "high is {high}, below low, {low}"),
     ),
     DELIVERY_PRICES.name: (
         _present("ts_ms"),
@@ -258,16 +279,45 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
         _present("ts_ms"),
         _required("maintenance_rate"),
         _positive("initial_rate", "maintenance_rate"),
-        _never(
+        never(
             "initial_rate maintenance_rate",
             lambda *rates: np.any([rate > 1 for rate in rates], axis=0),
             "the rates are {initial_rate} and {maintenance_rate}, above 1; are they in percent?",
         ),
-        _never(
+        never(
             "upper lower",
             np.less_equal,
             "the tier ends at {upper}, not above its start, {lower}",
         ),
+    ),
+    TRADES.name: (
+        _present("ts_ms"),
+        _required("price", "amount_base"),
+        _positive("price", "amount_base"),
+        _one_of("side", "buy", "sell", required=True),
+    ),
+    ACCOUNT_FILLS.name: (
+        _present("ts_ms"),
+        _told("account"),
+        _required("price", "amount_base"),
+        _positive("price", "amount_base"),
+        _one_of("side", "buy", "sell", required=True),
+    ),
+    LIQUIDATIONS.name: (
+        _present("ts_ms"),
+        never(
+            "amount_base notional_usd",
+            lambda amount, notional: absent(amount) & absent(notional),
+            "neither the amount nor its worth in US dollars is there",
+        ),
+        _positive("price", "amount_base", "notional_usd", "debt_amount", "collateral_amount"),
+        _not_negative("collateral_usd"),
+        _one_of("side", "buy", "sell"),
+    ),
+    ACCOUNT_FLOWS.name: (
+        _present("ts_ms"),
+        _told("account"),
+        _required("amount_usd"),
     ),
 }
 
@@ -275,12 +325,12 @@ CHAIN_INSTRUMENT_RULES = (
     _present("expiry_ms"),
     _required("strike"),
     _positive("strike"),
-    _never(
+    never(
         "expiry_ms ts_ms",
         np.less_equal,
         "the option's expiry precedes its mark",
     ),
-    _never("is_call", _absent, "the option is neither a call nor a put"),
+    never("is_call", absent, "the option is neither a call nor a put"),
 )
 """For recorded chains, whose rows carry the terms of their instrument."""
 

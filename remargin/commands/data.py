@@ -23,7 +23,7 @@ from remargin.terminal import (
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
 app.command()(surface)
 app.command()(verify)
-_FEEDS = ("feed", "market", "read", "new", "aside")
+_FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
 @app.command()
@@ -157,12 +157,20 @@ def _show_reports(reports: list[Any], as_json: bool) -> None:
         (
             (
                 report.feed,
-                report.market,
+                _markets(report.market),
                 number(report.rows_read),
                 number(report.rows_added),
+                number(report.rows_repeated),
                 number(report.rows_quarantined),
+                number(report.rows_left_out),
             )
             for report in reports
         ),
-        right="llrrr",
+        right="llrrrrr",
     )
+
+
+def _markets(label: str) -> str:
+    """Name up to two markets, count more."""
+    names = label.split(",")
+    return ", ".join(names) if len(names) < 3 else f"{len(names)} markets"
