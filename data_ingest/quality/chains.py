@@ -24,6 +24,7 @@ OUTSIDE_COIN = 0.0005
 LOWEST_IV, HIGHEST_IV = 0.05, 3.0
 OFF_MODEL_COIN = PARITY_COIN = 0.001
 BUTTERFLY_COIN = 0.0002
+FLAT_SHARE, FEWEST_ALIKE = 0.5, 10
 STALE_SNAPSHOTS, STALE_MOVE = 4, 0.02
 STALE_INTEREST_MS = 7 * MS_PER_DAY
 
@@ -132,7 +133,7 @@ def _snapshots(chain: Chain) -> Iterator[Finding]:
     times = chain.ts_ms[chain.starts]
     steps = np.diff(times)
     late = [
-        Stretch(int(times[at]), int(times[at + 1]), 0, at, float(steps[at]))
+        Stretch(int(times[at]), int(times[at + 1]), 1, at, float(steps[at]))
         for at in np.flatnonzero(steps > LONGEST_STEP_MS).tolist()
     ]
     yield from told(
@@ -186,8 +187,13 @@ def _quotes(chain: Chain) -> Iterator[Finding]:
                       np.nan_to_num(chain.mark - ask, nan=-np.inf))  # fmt: skip
     yield from _rows_told(
         chain, "mark_outside_quotes", outside > OUTSIDE_COIN, outside,
-        lambda row: f"mark {chain.mark[row]:g}, bid {bid[row]:g}, ask {ask[row]:g} coins",
+        lambda row: f"mark {chain.mark[row]:g} coins, bid {_quote(bid[row])}, "
+        f"ask {_quote(ask[row])}",
     )  # fmt: skip
+
+
+def _quote(price: float) -> str:
+    return "none" if np.isnan(price) else f"{price:g}"
 
 
 def _volatilities(chain: Chain) -> Iterator[Finding]:
@@ -196,10 +202,36 @@ def _volatilities(chain: Chain) -> Iterator[Finding]:
         chain, "iv_extreme", odd, np.abs(np.log(chain.iv)),
         lambda row: f"mark volatility {chain.iv[row]:.1%}",
     )  # fmt: skip
+    yield from _flat(chain)
     gone = chain.expiry_ms <= chain.ts_ms
     yield from _rows_told(
         chain, "expired_mark", gone, (chain.ts_ms - chain.expiry_ms).astype(np.float64),
         lambda row: f"expired at {iso_utc(int(chain.expiry_ms[row]))} UTC",
+    )  # fmt: skip
+
+
+def _flat(chain: Chain) -> Iterator[Finding]:
+    """Find expiries of a snapshot of which most options share one volatility."""
+    order = np.lexsort((chain.iv, chain.expiry_ms, chain.ts_ms))
+    ts, expiry, iv = chain.ts_ms[order], chain.expiry_ms[order], chain.iv[order]
+    new_slice = np.append(True, (np.diff(ts) > 0) | (np.diff(expiry) != 0))
+    alike = np.flatnonzero(new_slice | np.append(True, np.diff(iv) != 0))
+    length = np.diff(np.append(alike, len(iv)))
+    slices = np.flatnonzero(new_slice)
+    options = np.diff(np.append(slices, len(iv)))
+    most = np.maximum.reduceat(length, np.searchsorted(alike, slices))
+    flat = np.flatnonzero((options >= FEWEST_ALIKE) & (most > FLAT_SHARE * options))
+    found = []
+    for at in flat.tolist():
+        runs = np.arange(*np.searchsorted(alike, [slices[at], slices[at] + options[at]]))
+        row = int(order[alike[runs[np.argmax(length[runs])]]])
+        ts_ms = int(chain.ts_ms[row])
+        found.append(Stretch(ts_ms, ts_ms + 1, int(most[at]), row, most[at] / options[at]))
+    yield from told(
+        chain.series, "flat_smile", found,
+        lambda each: f"{each.size:.0%} of the options of "
+        f"{iso_utc(int(chain.expiry_ms[each.worst]))[:10]} are marked at "
+        f"{chain.iv[each.worst]:.1%} at {iso_utc(each.start_ms)} UTC.",
     )  # fmt: skip
 
 

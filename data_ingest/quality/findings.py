@@ -111,6 +111,8 @@ _DECLARED = (
      "The mark lies below the bid or above the ask."),
     ("iv_extreme", "chain", "warning", "below 5 % or above 300 %",
      "An implied volatility that few markets have."),
+    ("flat_smile", "chain", "warning", "half of 10 options or more",
+     "Most options of an expiry have one and the same volatility: a default, not a market."),
     ("stale_iv", "chain", "note", "4 snapshots, index moved 2 %",
      "An option's volatility stands still while the index moves."),
     ("open_interest_stale", "chain", "note", "7 days with volume on each",

@@ -131,6 +131,11 @@ def locked(frames: Frames) -> None:
     frames["chain"].loc[row, "bid_coin"] = frames["chain"].loc[row, "ask_coin"]
 
 
+def flat_smile(frames: Frames) -> None:
+    chain = frames["chain"]
+    chain.loc[of_snapshot(frames, 2) & (chain["expiry"] == chain["expiry"].min()), "mark_iv"] = 0.8
+
+
 def calendar(frames: Frames) -> None:
     chain = frames["chain"]
     chain.loc[chain["expiry"] == chain["expiry"].min(), "mark_iv"] += 0.5
@@ -178,6 +183,7 @@ IN_FILES: dict[str, Plant] = {
     "no_quote": set_option("bid_coin", np.nan),
     "crossed_quotes": locked,
     "mark_outside_quotes": set_option("mark_coin", 0.01, shift=True),
+    "flat_smile": flat_smile,
     "iv_extreme": set_option("mark_iv", 3.5),
     "stale_iv": stale_iv,
     "mark_off_model": set_option("mark_iv", 0.2, shift=True),
