@@ -14,7 +14,16 @@ import numpy as np
 from backtest.errors import DataError
 from data_ingest.coverage import LedgerKey, Window, runs
 from data_ingest.native_symbols import unified_symbol
-from data_ingest.quality import CHAIN_INSTRUMENT_RULES, NO_FORECAST_RULES, Rule, bad_rows, put_aside
+from data_ingest.quality import (
+    CHAIN_INSTRUMENT_RULES,
+    NO_FORECAST_RULES,
+    RowRule,
+    absent,
+    bad_rows,
+    keep_arrivals,
+    never,
+    put_aside,
+)
 from data_ingest.recorded_columns import STAMP, Market, identifier_sql, staging_sql, text
 from data_ingest.recorded_feeds import NATIVE
 from data_ingest.schema import CHAIN, INSTRUMENTS, SIGNALS
@@ -44,8 +53,10 @@ _EPOCHS = {
     "us": (1e14, 1e17, "microseconds"),
 }
 
-_MARKET_RULE = Rule(
-    "symbol IS NULL", f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets"
+_MARKET_RULE = never(
+    f"symbol {NATIVE}",
+    lambda symbol, _: absent(symbol),
+    f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets",
 )
 
 
@@ -182,6 +193,7 @@ def _import_file(
             source.timeframe_ms,
         )
         batch = Batch(label, source.label, source.sha256)
+        keep_arrivals(cursor, table, "staged", batch)
         if table is CHAIN:
             _write_instruments(store, cursor, group, batch)
         result = store.upsert(
@@ -209,7 +221,7 @@ def _import_file(
 
 def _epoch(
     connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
-) -> tuple[str, Rule]:
+) -> tuple[str, RowRule]:
     """Tell the unit of a file's times by its first row, and write the rule that all have it."""
     column = identifier_sql(group.time.column)
     first = connection.execute(
@@ -217,8 +229,9 @@ def _epoch(
     ).fetchone()
     for unit, (low, high, words) in _EPOCHS.items():
         if first and first[0] is not None and low <= first[0] < high:
-            return unit, Rule(
-                f"{STAMP} < {low} OR {STAMP} >= {high}",
+            return unit, never(
+                STAMP,
+                lambda stamp, low=low, high=high: (stamp < low) | (stamp >= high),
                 f"the time {{{STAMP}}} is not in {words}, as that of the first row is",
             )
     raise DataError(

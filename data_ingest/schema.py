@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS quarantine (
     feed VARCHAR NOT NULL, source VARCHAR NOT NULL, row_number BIGINT NOT NULL,
     reason VARCHAR NOT NULL, raw_json VARCHAR NOT NULL, quarantined_at_ms BIGINT NOT NULL,
     PRIMARY KEY (source, row_number, reason, raw_json));
+CREATE TABLE IF NOT EXISTS findings (
+    rule VARCHAR NOT NULL, severity VARCHAR NOT NULL, feed VARCHAR NOT NULL,
+    exchange VARCHAR NOT NULL, market VARCHAR NOT NULL, start_ms BIGINT NOT NULL,
+    end_ms BIGINT NOT NULL, row_count BIGINT NOT NULL, detail VARCHAR NOT NULL,
+    source VARCHAR NOT NULL, data_state VARCHAR NOT NULL, found_at_ms BIGINT NOT NULL);
 """
 
 

@@ -12,6 +12,7 @@ from remargin.commands.index import index
 from remargin.commands.options import Config, Data, Json, Store
 from remargin.commands.snapshot import export, import_export, snapshot
 from remargin.commands.surface import surface
+from remargin.commands.verify import verify
 from remargin.terminal import (
     number,
     progress,
@@ -29,6 +30,7 @@ app.command()(surface)
 app.command()(index)
 app.command()(snapshot)
 app.command()(export)
+app.command()(verify)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
