@@ -385,6 +385,8 @@ def _refuse_missing_folder(path: Path) -> None:
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     if read_only and not path.exists():
         raise StoreError(f"there is no store at {path}; import or pull data first.")
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, and a store is a file; a snapshot is only read.")
     try:
         return duckdb.connect(str(path), read_only=read_only)
     except duckdb.ConnectionException as error:
