@@ -11,17 +11,23 @@ from backtest.tape import array_digest
 from backtest.units import duration_text
 from data_ingest.coverage import LedgerKey
 from data_ingest.schema import (
+    ACCOUNT_FILLS,
+    ACCOUNT_FLOWS,
     BRACKETS,
     CANDLES,
     CHAIN,
     DELIVERY_PRICES,
     DEPTH,
+    EVENTS,
     FUNDING,
     INSTRUMENTS,
+    LIQUIDATIONS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    SIGNALS,
+    TRADES,
     VOLATILITY_INDEX,
 )
 
@@ -40,6 +46,10 @@ _WHOLE = (
     DELIVERY_PRICES,
     SETTLEMENTS,
     BRACKETS,
+    TRADES,
+    ACCOUNT_FILLS,
+    LIQUIDATIONS,
+    ACCOUNT_FLOWS,
 )
 """Tables that are listed whole, by exchange, not market by market."""
 
@@ -102,6 +112,10 @@ def inventory(store: DataStore) -> list[InventoryRow]:
             key = LedgerKey(exchange, "all", table.name)
             feed = table.name.replace("_", " ")
             rows.append(_describe(store, table, feed, key, {"exchange": exchange}, time))
+    for table, column in ((SIGNALS, "name"), (EVENTS, "calendar")):
+        for (name,) in store.rows(f"SELECT DISTINCT {column} FROM {table.name} ORDER BY 1"):
+            key = LedgerKey("outside", name, table.name)
+            rows.append(_describe(store, table, table.name, key, {column: name}, "known_ts_ms"))
     return rows
 
 

@@ -6,44 +6,81 @@ its sha256, its coverage and, on request, its quarantined rows.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 
-from backtest.errors import DataError, nearest
+from backtest.errors import DataError
 from data_ingest.coverage import LedgerKey, Window, runs
-from data_ingest.quality import CHAIN_INSTRUMENT_RULES, bad_rows, put_aside
-from data_ingest.schema import CANDLES, CHAIN, FUNDING, INSTRUMENTS, OPTION_TRADES
+from data_ingest.native_symbols import unified_symbol
+from data_ingest.quality import (
+    CHAIN_INSTRUMENT_RULES,
+    NO_FORECAST_RULES,
+    RowRule,
+    absent,
+    bad_rows,
+    keep_arrivals,
+    never,
+    put_aside,
+)
+from data_ingest.recorded_columns import STAMP, Market, identifier_sql, staging_sql, text
+from data_ingest.recorded_feeds import NATIVE
+from data_ingest.schema import CHAIN, INSTRUMENTS, SIGNALS
+from data_ingest.source_files import read_source, source_files
 from data_ingest.store import Batch, DataStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from data_ingest.mapping import FileGroup, ImportMapping
+    import duckdb
 
-_TABLES = {
-    "candles": CANDLES,
-    "funding": FUNDING,
-    "chain": CHAIN,
-    "option_trades": OPTION_TRADES,
+    from data_ingest.mapping import FileGroup, ImportMapping
+    from data_ingest.schema import FeedTable
+    from data_ingest.source_files import SourceFile
+
+_NAMED_BY = {"chain": "asset", "signals": "name", "events": "calendar"}
+"""The column that is a row's market in the ledger, where it is not the feed's own."""
+_STEPPED = frozenset(
+    {"candles", "funding", "chain", "volatility_index", "open_interest", "long_short_ratio"}
+)
+"""Feeds in which a missing instant is a hole, and not a quiet moment."""
+
+_EPOCHS = {
+    "s": (1e8, 1e11, "seconds"),
+    "ms": (1e11, 1e14, "milliseconds"),
+    "us": (1e14, 1e17, "microseconds"),
 }
-_TEXT = frozenset({"native_id", "asset", "option_type", "trade_id", "side"})
-_SCALE = {"one": 1.0, "percent": 0.01, "bps": 0.0001}
-_TIME_TO_MS = {
-    "ms": "try_cast({0} AS BIGINT)",
-    "s": "(try_cast({0} AS DOUBLE) * 1000)::BIGINT",
-    "us": "try_cast({0} AS BIGINT) // 1000",
-    "iso": "epoch_ms(try_cast({0} AS TIMESTAMPTZ))",
-}
+
+_MARKET_RULE = never(
+    f"symbol {NATIVE}",
+    lambda symbol, _: absent(symbol),
+    f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets",
+)
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What one file brought."""
+    """What one file brought.
+
+    Parameters
+    ----------
+    source, feed, market : str
+        The file under the data folder, the feed, and the markets that it holds.
+    rows_read : int
+        Rows of the file that are meant and good, repeats counted once.
+    rows_added, rows_replaced : int
+        Of these, new keys, and keys whose values changed.
+    rows_quarantined : int
+        Rows that broke a rule and were put aside.
+    rows_repeated : int
+        Further rows that equal one of these.
+    rows_left_out : int
+        Rows that the mapping's ``only`` does not mean, or of which another is the last.
+    windows : tuple of Window
+        What the file makes complete.
+    """
 
     source: str
     feed: str
@@ -52,14 +89,9 @@ class ImportReport:
     rows_added: int
     rows_replaced: int
     rows_quarantined: int
+    rows_repeated: int
+    rows_left_out: int
     windows: tuple[Window, ...]
-
-
-@dataclass(frozen=True)
-class _SourceFile:
-    path: Path
-    label: str
-    symbol: str
 
 
 def import_recorded(
@@ -68,7 +100,7 @@ def import_recorded(
     data_dir: Path,
     *,
     quarantine: bool = False,
-    progress: Callable[[ImportReport], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[ImportReport]:
     """Bring recorded files into the store; each file is one transaction.
 
@@ -83,7 +115,7 @@ def import_recorded(
     quarantine : bool
         Put bad rows aside, with row number, reason and raw text, instead of refusing the file.
     progress : callable, optional
-        Called after each file.
+        ``progress(done, total)``, called before the first file and after each.
 
     Returns
     -------
@@ -99,37 +131,48 @@ def import_recorded(
     if not data_dir.is_dir():
         raise DataError(f"there is no data folder at {data_dir}.")
     reports: list[ImportReport] = []
-    for group in mapping.files:
-        for source in _source_files(group, data_dir):
-            report = _import_file(store, mapping, group, source, quarantine)
-            reports.append(report)
-            if progress:
-                progress(report)
+    files = [
+        (group, source)
+        for group in mapping.files
+        for source in source_files(mapping, group, data_dir)
+    ]
+    if not files:
+        raise DataError(
+            f"no file in {data_dir} has a name of this layout: "
+            f"{', '.join(dict.fromkeys(group.path for group in mapping.files))}."
+        )
+    tell = progress or (lambda done, total: None)
+    tell(0, len(files))
+    for group, source in files:
+        reports.append(_import_file(store, mapping, group, source, quarantine))
+        tell(len(reports), len(files))
     return reports
 
 
-def _source_files(group: FileGroup, data_dir: Path) -> Iterator[_SourceFile]:
-    for native, symbol in (group.markets or {"": ""}).items():
-        pattern = group.path.replace("{native}", native)
-        found = sorted(data_dir.glob(pattern))
-        if not found:
-            raise DataError(f"no file matches {pattern} in the data folder {data_dir}.")
-        for path in found:
-            yield _SourceFile(path, path.relative_to(data_dir).as_posix(), symbol)
-
-
 def _import_file(
-    store: DataStore, mapping: ImportMapping, group: FileGroup, source: _SourceFile, aside: bool
+    store: DataStore, mapping: ImportMapping, group: FileGroup, source: SourceFile, aside: bool
 ) -> ImportReport:
-    table = _TABLES[group.feed]
+    table = group.content.table
     connection = store.connection
-    _read_raw(connection, group, source)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT row_number, "
-        f"{_mapped(group, mapping.exchange, source.symbol)} FROM raw_rows"
+    left_out = read_source(connection, group, source, "raw_rows")
+    rules = list(CHAIN_INSTRUMENT_RULES) if table is CHAIN else []
+    if NATIVE in group.columns:
+        rules.append(_MARKET_RULE)
+    if table is SIGNALS and not group.forecast:
+        rules += NO_FORECAST_RULES
+    epoch = "ms"
+    if group.time.unit == "epoch":
+        epoch, rule = _epoch(connection, group, source)
+        rules.insert(0, rule)
+    market = Market(
+        source.exchange, source.symbol, _natives(connection, group, source), source.timeframe_ms
     )
-    terms = CHAIN_INSTRUMENT_RULES if table is CHAIN else ()
-    refused = bad_rows(connection, table, "staged", terms)
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE staged AS " + staging_sql(group, market, "raw_rows", epoch)
+    )
+    if group.sample or group.last_of:
+        left_out += _count(connection, "raw_rows") - _count(connection, "staged")
+    refused = bad_rows(connection, table, "staged", rules)
     if refused and not aside:
         more = f" ({len(refused)} such rows in all)" if len(refused) > 1 else ""
         raise DataError(
@@ -139,21 +182,20 @@ def _import_file(
     with store.transaction() as cursor:
         if refused:
             put_aside(cursor, table, source.label, refused, "raw_rows", "staged")
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE accepted AS SELECT DISTINCT ON "
-            f"({', '.join(table.key)}) * EXCLUDE (row_number) FROM staged ORDER BY row_number"
-        )
-        windows = _complete_windows(cursor, mapping, group, source)
+        good = _count(cursor, "staged")
+        _accept(cursor, table, good)
+        windows = _complete_windows(cursor, group, source)
         # One batch per file; it is labelled by all the markets that the file holds.
         label = LedgerKey(
-            mapping.exchange,
+            source.exchange,
             ",".join(sorted({key.market for key in windows})) or source.symbol,
             _ledger_feed(group),
-            group.timeframe or 0,
+            source.timeframe_ms,
         )
-        batch = Batch(label, source.label, _sha256(source.path))
+        batch = Batch(label, source.label, source.sha256)
+        keep_arrivals(cursor, table, "staged", batch)
         if table is CHAIN:
-            _write_instruments(store, cursor, mapping, group, batch)
+            _write_instruments(store, cursor, group, batch)
         result = store.upsert(
             cursor,
             table,
@@ -164,99 +206,92 @@ def _import_file(
             quarantined=len(refused),
         )
     return ImportReport(
-        source.label, label.feed, label.market, result.read, result.added, result.replaced,
-        len(refused), tuple(window for each in windows.values() for window in each),
-    )  # fmt: skip
+        source=source.label,
+        feed=label.feed,
+        market=label.market,
+        rows_read=result.read,
+        rows_added=result.added,
+        rows_replaced=result.replaced,
+        rows_quarantined=len(refused),
+        rows_repeated=good - result.read,
+        rows_left_out=left_out,
+        windows=tuple(window for each in windows.values() for window in each),
+    )
 
 
-def _read_raw(connection: duckdb.DuckDBPyConnection, group: FileGroup, source: _SourceFile) -> None:
-    suffix = source.path.suffix.lower()
-    if suffix == ".parquet":
-        # file_row_number survives parallel reading; a CSV is numbered in the order it is read.
-        reader = "SELECT file_row_number + 1 AS row_number, * EXCLUDE (file_row_number) " \
-            "FROM read_parquet(?, file_row_number = true)"  # fmt: skip
-    elif suffix == ".csv":
-        reader = "SELECT row_number() OVER () AS row_number, * " \
-            "FROM read_csv(?, header = true, all_varchar = true)"  # fmt: skip
-    else:
-        raise DataError(f"{source.label}: a recorded file is .parquet or .csv, not {suffix!r}.")
+def _epoch(
+    connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
+) -> tuple[str, RowRule]:
+    """Tell the unit of a file's times by its first row, and write the rule that all have it."""
+    column = identifier_sql(group.time.column)
+    first = connection.execute(
+        f"SELECT try_cast({column} AS DOUBLE) FROM raw_rows ORDER BY row_number LIMIT 1"
+    ).fetchone()
+    for unit, (low, high, words) in _EPOCHS.items():
+        if first and first[0] is not None and low <= first[0] < high:
+            return unit, never(
+                STAMP,
+                lambda stamp, low=low, high=high: (stamp < low) | (stamp >= high),
+                f"the time {{{STAMP}}} is not in {words}, as that of the first row is",
+            )
+    raise DataError(
+        f"{source.label}: row 1: {group.time.column} is {first[0] if first else 'missing'}; it "
+        "must be seconds, milliseconds or microseconds since 1970."
+    )
+
+
+def _natives(
+    connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
+) -> dict[str, str]:
+    """Return the symbols of the markets that the rows of a file name."""
+    if isinstance(group.markets, dict):
+        return group.markets
+    if NATIVE not in group.columns:
+        return {}
+    column = identifier_sql(group.columns[NATIVE].column or "")
+    named = connection.execute(
+        f"SELECT DISTINCT {column}::VARCHAR FROM raw_rows WHERE {column} IS NOT NULL ORDER BY 1"
+    ).fetchall()
     try:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE raw_rows AS {reader}", [str(source.path)])
-    except duckdb.Error as error:
-        first_line = str(error).splitlines()[0]
-        raise DataError(f"{source.label}: cannot be read as {suffix[1:]}: {first_line}") from error
-    present = [row[0] for row in connection.execute("DESCRIBE raw_rows").fetchall()]
-    wanted = [group.time.column, *(column.column for column in group.columns.values())]
-    for name in wanted:
-        if name not in present:
-            raise DataError(f"{source.label}: there is no column {name!r}.{nearest(name, present)}")
+        return {name: unified_symbol(source.exchange, name) for (name,) in named}
+    except DataError as error:
+        raise DataError(f"{source.label}: {error}") from None
 
 
-def _mapped(group: FileGroup, exchange: str, symbol: str) -> str:
-    """Write the SQL that turns raw columns into the feed's columns."""
-    columns = {name: _value(name, group) for name in group.columns}
-    time_ms = _TIME_TO_MS[group.time.unit].format(_identifier(group.time.column))
-    if group.time.round:
-        # Half-up in integers: a double would be exact here too, but this needs no argument.
-        step = group.time.round
-        time_ms = f"(({time_ms} + {step // 2}) // {step} * {step})"
-    columns["exchange"] = _text(exchange)
-    if group.feed == "candles":
-        shift = group.timeframe if group.time.means == "bar_close" else 0
-        columns |= {
-            "symbol": _text(symbol),
-            "kind": _text(group.kind),
-            "timeframe_ms": f"{group.timeframe}::BIGINT",
-            "open_ms": f"{time_ms} - {shift}",
-        }
-        columns |= _volumes(columns)
-    elif group.feed == "funding":
-        columns |= {
-            "symbol": _text(symbol),
-            "ts_ms": time_ms,
-            "interval_ms": f"{group.interval}::BIGINT",
-        }
-        columns.setdefault("index_price", "NULL::DOUBLE")
-    elif group.feed == "chain":
-        expiry = columns.pop("expiry")
-        kind = f"lower({columns.pop('option_type')})"
-        columns |= {
-            "ts_ms": time_ms,
-            "known_ts_ms": f"{time_ms} + {group.known_delay}",
-            "expiry_ms": f"try_cast({expiry} AS BIGINT)",
-            "is_call": f"CASE {kind} WHEN 'call' THEN true WHEN 'c' THEN true "
-            f"WHEN 'put' THEN false WHEN 'p' THEN false END",
-        }
-        for name in ("bid_coin", "ask_coin", "open_interest", "volume_24h"):
-            columns.setdefault(name, "NULL::DOUBLE")
-    else:
-        columns["ts_ms"] = time_ms
-        columns["side"] = f"lower({columns['side']})"
-        columns |= {"trade_seq": "NULL::BIGINT", "liquidation": "NULL::VARCHAR"}
-    return ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+def _paid_windows(cursor: duckdb.DuckDBPyConnection, market: str) -> list[Window]:
+    """Return windows over which no payment is missing by what the rows themselves state."""
+    rows = cursor.execute(
+        "SELECT ts_ms, interval_ms FROM accepted WHERE symbol = ? ORDER BY 1", [market]
+    ).fetchall()
+    times, intervals = np.array(rows, dtype=np.int64).T
+    # Where the interval changes, it is the longer one that bounds the step between the two.
+    breaks = np.flatnonzero(np.diff(times) > np.maximum(intervals[1:], intervals[:-1]))
+    firsts, lasts = np.concatenate(([0], breaks + 1)), np.concatenate((breaks, [len(times) - 1]))
+    return [
+        (int(times[a]), int(times[b] + intervals[b])) for a, b in zip(firsts, lasts, strict=True)
+    ]
 
 
-def _volumes(columns: dict[str, str]) -> dict[str, str]:
-    """Fill the volume that a file lacks from the one it has, at the bar's close."""
-    base, usd = columns.get("volume_base"), columns.get("volume_usd")
-    if base is None and usd is None:
-        return {"volume_base": "NULL::DOUBLE", "volume_usd": "NULL::DOUBLE"}
-    return {
-        "volume_base": base or f"{usd} / nullif({columns['close']}, 0)",
-        "volume_usd": usd or f"{base} * {columns['close']}",
-    }
+def _accept(cursor: duckdb.DuckDBPyConnection, table: FeedTable, good: int) -> None:
+    """Make ``accepted`` of the ``good`` rows of ``staged``: of rows with one key, the first."""
+    key = ", ".join(table.key)
+    # Counting digests costs a tenth of sorting rows; two keys of one digest only cost the sort.
+    digests = cursor.execute(f"SELECT count(DISTINCT hash({key})) FROM staged").fetchone()
+    cursor.execute("DROP TABLE IF EXISTS accepted_rows")
+    rows = "staged"
+    if digests != (good,):
+        rows = "accepted_rows"
+        cursor.execute(
+            f"CREATE TEMP TABLE accepted_rows AS SELECT DISTINCT ON ({key}) * FROM staged "
+            "ORDER BY row_number"
+        )
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW accepted AS SELECT * FROM {rows}")
 
 
-def _value(name: str, group: FileGroup) -> str:
-    source = group.columns[name]
-    if name in _TEXT:
-        return f"{_identifier(source.column)}::VARCHAR"
-    if name == "expiry":
-        return _identifier(source.column)
-    number = f"try_cast({_identifier(source.column)} AS DOUBLE)"
-    # NaN and NULL both mean "not there"; the store knows only NULL.
-    number = f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END"
-    return number if source.unit == "one" else f"({number}) * {_SCALE[source.unit]}"
+def _count(cursor: duckdb.DuckDBPyConnection, relation: str) -> int:
+    row = cursor.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _ledger_feed(group: FileGroup) -> str:
@@ -264,50 +299,60 @@ def _ledger_feed(group: FileGroup) -> str:
 
 
 def _complete_windows(
-    cursor: duckdb.DuckDBPyConnection,
-    mapping: ImportMapping,
-    group: FileGroup,
-    source: _SourceFile,
+    cursor: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
 ) -> dict[LedgerKey, list[Window]]:
     """Return what the accepted rows make complete, per market."""
-    feed = _ledger_feed(group)
-    if group.feed in {"candles", "funding"}:
-        step = group.timeframe if group.feed == "candles" else group.interval
-        assert step is not None
-        column = "open_ms" if group.feed == "candles" else "ts_ms"
-        times = _times(cursor, f"SELECT {column} FROM accepted ORDER BY 1")
-        key = LedgerKey(mapping.exchange, source.symbol, feed, group.timeframe or 0)
-        return {key: runs(times, step, step)}
-    asset = "asset" if group.feed == "chain" else "split_part(native_id, '-', 1)"
+    table = group.content.table
+    # What may be known ahead is complete in the order in which it was announced.
+    time = "known_ts_ms" if "known_ts_ms" in table.key else table.time
+    spans = cursor.execute(
+        f"SELECT {_market(group)} AS market, min({time}), max({time}) "
+        "FROM accepted GROUP BY market ORDER BY market"
+    ).fetchall()
     windows: dict[LedgerKey, list[Window]] = {}
-    for (market,) in cursor.execute(f"SELECT DISTINCT {asset} FROM accepted ORDER BY 1").fetchall():
-        times = _times(
-            cursor, f"SELECT DISTINCT ts_ms FROM accepted WHERE {asset} = ? ORDER BY 1", market
-        )
-        # A snapshot vouches for its own instant only; a recording of trades for its whole span.
-        whole = [(int(times[0]), int(times[-1]) + 1)]
-        windows[LedgerKey(mapping.exchange, market, feed)] = (
-            runs(times, 0, 1) if group.feed == "chain" else whole
-        )
+    for market, first, last in spans:
+        key = LedgerKey(source.exchange, market, _ledger_feed(group), source.timeframe_ms)
+        times = _times(cursor, group, market) if group.feed in _STEPPED else np.empty(0)
+        if group.feed == "chain":
+            # A snapshot vouches for its own instant only.
+            windows[key] = runs(times, 0, 1)
+        elif group.feed == "funding":
+            windows[key] = _paid_windows(cursor, market)
+        elif group.feed in _STEPPED:
+            windows[key] = runs(times, source.timeframe_ms, source.timeframe_ms)
+        else:
+            # A recording of events vouches for its whole span: a quiet hour is no hole.
+            windows[key] = [(int(first), int(last) + 1)]
     return windows
 
 
-def _times(cursor: duckdb.DuckDBPyConnection, sql: str, *parameters: str) -> np.ndarray:
-    rows = cursor.execute(sql, list(parameters)).fetchall()
-    return np.array([row[0] for row in rows], dtype=np.int64)
+def _market(group: FileGroup) -> str:
+    """Write the expression that names the market of a row in the ledger."""
+    if group.feed == "option_trades":
+        return "split_part(native_id, '-', 1)"
+    if group.feed in _NAMED_BY:
+        return _NAMED_BY[group.feed]
+    return f"coalesce({group.content.market}, 'all')" if group.content.market else "'all'"
+
+
+def _times(cursor: duckdb.DuckDBPyConnection, group: FileGroup, market: str) -> np.ndarray:
+    column = group.content.table.time
+    times = cursor.execute(
+        f"SELECT DISTINCT {column} FROM accepted WHERE {_market(group)} = ? ORDER BY 1", [market]
+    ).fetchnumpy()[column]
+    return np.asarray(times, dtype=np.int64)
 
 
 def _write_instruments(
     store: DataStore,
     cursor: duckdb.DuckDBPyConnection,
-    mapping: ImportMapping,
     group: FileGroup,
     batch: Batch,
 ) -> None:
     cursor.execute(
         "CREATE OR REPLACE TEMP TABLE option_instruments AS SELECT exchange, native_id, "
         "native_id AS symbol, any_value(asset) AS asset, 'option' AS kind, "
-        f"{_text(group.settlement)} AS settlement, {group.contract_size}::DOUBLE AS contract_size, "
+        f"{text(group.settlement)} AS settlement, {group.contract_size}::DOUBLE AS contract_size, "
         "min(strike) AS strike, bool_and(is_call) AS is_call, min(expiry_ms) AS expiry_ms, "
         "NULL::BIGINT AS listed_ms, NULL::DOUBLE AS tick_size, NULL::DOUBLE AS multiplier, "
         "NULL::VARCHAR AS settle_asset FROM accepted GROUP BY exchange, native_id"
@@ -320,7 +365,7 @@ def _write_instruments(
         raise DataError(
             f"{batch.source}: rows of {contradictory[0]} disagree on its strike, expiry or type."
         )
-    key = LedgerKey(mapping.exchange, batch.key.market, INSTRUMENTS.name)
+    key = LedgerKey(batch.key.exchange, batch.key.market, INSTRUMENTS.name)
     # What an exchange said of an instrument outranks what a chain implies.
     store.upsert(
         cursor,
@@ -329,16 +374,3 @@ def _write_instruments(
         Batch(key, batch.source, batch.source_sha256),
         on_conflict="keep",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

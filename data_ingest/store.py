@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    import pyarrow
+
 
 Conflict = Literal["refuse", "keep", "replace"]
 
@@ -47,6 +49,10 @@ _CANNOT_WRITE = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalEx
 
 class StoreError(DataError):
     """A store that cannot be opened, read or written."""
+
+
+class StoreInUseError(StoreError):
+    """A store that another process holds; it may be free later."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class DataStore:
             return self._turn.get_back(lambda: _connect(self.path), OPENING_PATIENCE_S)
         except LockedError:
             self._close_turn()
-            raise StoreError(
+            raise StoreInUseError(
                 f"the store {self.path} is in use by another process; wait for it or close it."
             ) from None
         except BaseException:
@@ -251,14 +257,9 @@ class DataStore:
         NULL arrives as NaN among floats, -1 among integers, None among texts, false among
         booleans; a masked array would reach a kernel or a digest with undefined bytes under it.
         """
-        result = self._connection.execute(sql, list(parameters)).fetchnumpy()
-        fill = {"f": np.nan, "i": -1, "b": False, "O": None}
-        return {
-            name: values.filled(fill[values.dtype.kind])
-            if isinstance(values, np.ma.MaskedArray)
-            else np.asarray(values)
-            for name, values in result.items()
-        }
+        # Through Arrow, which takes a third of the time of DuckDB's own way to arrays.
+        found = self._connection.sql(sql, params=list(parameters)).to_arrow_table()
+        return {name: _as_array(found.column(name)) for name in found.column_names}
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a query and return its rows."""
@@ -314,8 +315,9 @@ class DataStore:
         join = " AND ".join(f"new.{column} = old.{column}" for column in table.key)
         differs = " OR ".join(_differs(name, kind) for name, kind in table.values.items())
         joined = f"FROM {relation} new JOIN {table.name} old ON {join}"
-        read = _count(cursor, f"SELECT count(*) FROM {relation}")
-        known = _count(cursor, f"SELECT count(*) {joined}")
+        read, known = _counts(
+            cursor, f"SELECT (SELECT count(*) FROM {relation}), (SELECT count(*) {joined})"
+        )
         changed = _count(cursor, f"SELECT count(*) {joined} WHERE {differs}") if known else 0
         if changed and on_conflict == "refuse":
             self._raise_conflict(cursor, table, f"{joined} WHERE {differs}", changed, batch)
@@ -335,10 +337,14 @@ class DataStore:
                 f"UPDATE {table.name} AS old SET {assignments}, batch_id = {batch_id} "
                 f"FROM {relation} new WHERE {join} AND ({differs})"
             )
-        cursor.execute(
-            f"INSERT INTO {table.name} ({names}, batch_id) SELECT {names}, {batch_id} "
-            f"FROM {relation} ON CONFLICT DO NOTHING"
-        )
+        if known < read:
+            # Known rows are left out by a join: half the time of ON CONFLICT DO NOTHING, which
+            # looks every row up alone, and which costs even where nothing is known.
+            fresh = f"ANTI JOIN {table.name} old ON {join}" if known else ""
+            cursor.execute(
+                f"INSERT INTO {table.name} ({names}, batch_id) "
+                f"SELECT {names}, {batch_id} FROM {relation} new {fresh}"
+            )
         for key, windows in (complete or {}).items():
             mark_complete(cursor, key, windows)
         return WriteResult(read=read, added=read - known, replaced=replaced)
@@ -399,6 +405,20 @@ def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnectio
         raise StoreError(f"{path} cannot be opened as a store: {error}") from error
 
 
+def _as_array(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Copy a column into an array of its own; NULL becomes what the type has in its place."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(column.type):
+        column = column.fill_null(-1)
+    elif pa.types.is_boolean(column.type):
+        column = column.fill_null(False)
+    elif pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    values: np.ndarray = column.to_numpy()
+    return values if values.flags.writeable else values.copy()
+
+
 def _differs(name: str, kind: str) -> str:
     if kind != "DOUBLE":
         return f"new.{name} IS DISTINCT FROM old.{name}"
@@ -408,9 +428,15 @@ def _differs(name: str, kind: str) -> str:
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> int:
+    return _counts(cursor, sql, parameters)[0]
+
+
+def _counts(
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()
+) -> tuple[int, ...]:
     row = cursor.execute(sql, list(parameters)).fetchone()
     assert row is not None
-    return int(row[0])
+    return tuple(map(int, row))
 
 
 def _now_ms() -> int:

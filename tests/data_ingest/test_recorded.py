@@ -15,7 +15,6 @@ from data_ingest.store import DataStore, StoreError
 from tests.data_ingest.samples import (
     BTC,
     HOUR_MS,
-    REPOSITORY,
     START_MS,
     candle_frame,
     candle_mapping,
@@ -23,7 +22,6 @@ from tests.data_ingest.samples import (
     chain_row,
     funding_mapping,
     mapping_of,
-    real_data,
 )
 
 TRADE = LedgerKey("binanceusdm", BTC, "trade_candles", HOUR_MS)
@@ -303,18 +301,3 @@ def test_option_trades_are_stored_once_per_trade_id(store: DataStore, tmp_path: 
     )
     import_recorded(store, mapping, tmp_path)
     assert store.rows("SELECT trade_id FROM option_trades ORDER BY 1") == [("1",), ("2",)]
-
-
-SHIPPED = sorted((REPOSITORY / "configs" / "import").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_shipped_mapping_reads_its_recorded_files(path: Path, tmp_path: Path) -> None:
-    mapping = ImportMapping.load(path)
-    folder = real_data()
-    with DataStore(tmp_path / "market.duckdb") as store:
-        reports = import_recorded(store, mapping, folder)
-        assert all(report.rows_read > 0 for report in reports)
-        again = import_recorded(store, mapping, folder)
-        assert sum(report.rows_added for report in again) == 0
-        assert store.rows("SELECT count(*) FROM quarantine") == [(0,)]
