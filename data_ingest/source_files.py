@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ class SourceFile:
     symbol: str
     timeframe_ms: int
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of the file as it lies there."""
         with self.path.open("rb") as file:

@@ -167,9 +167,8 @@ def test_a_payment_that_is_missing_by_its_own_interval_leaves_a_hole(
     ]
 
 
-def test_binance_metrics_give_open_interest_and_ratio(
-    store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_binance_metrics_give_open_interest_and_ratio(store: DataStore, tmp_path: Path) -> None:
+    store.connection.execute("SET TimeZone = 'Asia/Tokyo'")
     header = (
         "create_time,symbol,sum_open_interest,sum_open_interest_value,"
         "count_toptrader_long_short_ratio,sum_toptrader_long_short_ratio,count_long_short_ratio,"
