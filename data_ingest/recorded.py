@@ -14,7 +14,7 @@ import numpy as np
 from backtest.errors import DataError
 from data_ingest.coverage import LedgerKey, Window, runs
 from data_ingest.native_symbols import unified_symbol
-from data_ingest.quality import CHAIN_INSTRUMENT_RULES, Rule, bad_rows, put_aside
+from data_ingest.quality import CHAIN_INSTRUMENT_RULES, BadRow, Rule, bad_rows, put_aside
 from data_ingest.recorded_columns import STAMP, Market, identifier_sql, staging_sql, text
 from data_ingest.recorded_feeds import NATIVE
 from data_ingest.schema import CHAIN, INSTRUMENTS
@@ -139,24 +139,7 @@ def _import_file(
     store: DataStore, mapping: ImportMapping, group: FileGroup, source: SourceFile, aside: bool
 ) -> ImportReport:
     table = group.content.table
-    connection = store.connection
-    left_out = read_source(connection, group, source, "raw_rows")
-    rules = list(CHAIN_INSTRUMENT_RULES) if table is CHAIN else []
-    if NATIVE in group.columns:
-        rules.append(_MARKET_RULE)
-    epoch = "ms"
-    if group.time.unit == "epoch":
-        epoch, rule = _epoch(connection, group, source)
-        rules.insert(0, rule)
-    market = Market(
-        source.exchange, source.symbol, _natives(connection, group, source), source.timeframe_ms
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE staged AS " + staging_sql(group, market, "raw_rows", epoch)
-    )
-    if group.sample or group.last_of:
-        left_out += _count(connection, "raw_rows") - _count(connection, "staged")
-    refused = bad_rows(connection, table, "staged", rules)
+    left_out, refused = _stage(store.connection, group, source)
     if refused and not aside:
         more = f" ({len(refused)} such rows in all)" if len(refused) > 1 else ""
         raise DataError(
@@ -171,6 +154,8 @@ def _import_file(
             f"CREATE OR REPLACE TEMP TABLE accepted AS SELECT DISTINCT ON "
             f"({', '.join(table.key)}) * EXCLUDE (row_number) FROM staged ORDER BY row_number"
         )
+        # A large file would otherwise be in memory three times while it is stored.
+        cursor.execute("DROP TABLE raw_rows; DROP TABLE staged")
         windows = _complete_windows(cursor, group, source)
         # One batch per file; it is labelled by all the markets that the file holds.
         label = LedgerKey(
@@ -203,6 +188,28 @@ def _import_file(
         rows_left_out=left_out,
         windows=tuple(window for each in windows.values() for window in each),
     )
+
+
+def _stage(
+    connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
+) -> tuple[int, list[BadRow]]:
+    """Bring a file's rows into the table ``staged``; count those left out, and judge the others."""
+    left_out = read_source(connection, group, source, "raw_rows")
+    rules = list(CHAIN_INSTRUMENT_RULES) if group.content.table is CHAIN else []
+    if NATIVE in group.columns:
+        rules.append(_MARKET_RULE)
+    epoch = "ms"
+    if group.time.unit == "epoch":
+        epoch, rule = _epoch(connection, group, source)
+        rules.insert(0, rule)
+    natives = _natives(connection, group, source)
+    market = Market(source.exchange, source.symbol, natives, source.timeframe_ms)
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE staged AS " + staging_sql(group, market, "raw_rows", epoch)
+    )
+    if group.sample or group.last_of:
+        left_out += _count(connection, "raw_rows") - _count(connection, "staged")
+    return left_out, bad_rows(connection, group.content.table, "staged", rules)
 
 
 def _epoch(
