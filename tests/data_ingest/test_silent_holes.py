@@ -200,9 +200,7 @@ def test_a_jump_left_by_a_killed_pull_is_found_though_the_ledger_calls_all_compl
         assert store.missing(KEY, WINDOW) == []
 
 
-def test_a_window_that_lacks_every_trade_of_an_instrument_is_a_jump_between_its_neighbours() -> (
-    None
-):
+def test_a_window_that_lacks_all_trades_of_an_instrument_is_a_jump_between_its_neighbours() -> None:
     history = [(WINDOW[0] + 10 * at, f"{at}") for at in range(30)]
     exchange = FakeExchange(history, Paging.FORWARD, OLDEST, 7, says_more=True)
     exchange.lost = exchange.gone = frozenset({"12", "15"})
