@@ -206,3 +206,12 @@ class Feed:
     def step(self, timeframe_ms: int) -> int:
         """Longest regular step between rows; 0 where rows are events."""
         return timeframe_ms or self.step_ms
+
+    def period(self, clock_ms: int) -> int:
+        """Return the bar length that fits a clock best: the longest not above it, or the shortest.
+
+        A feed without bars has 0.
+        """
+        if self.periods is None:
+            return 0
+        return max((p for p in self.periods if p <= clock_ms), default=min(self.periods))

@@ -24,6 +24,7 @@ from backtest.errors import ConfigError, nearest
 from backtest.mistakes import first_mistake
 from backtest.units import DurationMs
 from backtest.yaml_files import read_yaml
+from data_ingest.quality import OUTSIDE_KINDS
 from data_ingest.recorded_feeds import (
     NATIVE,
     OPTION_TERMS,
@@ -107,14 +108,12 @@ class TimeStamp(_Frozen):
 
     ``round`` removes an exchange's millisecond jitter (Binance stamps a funding payment of
     08:00:00 as 08:00:00.013), without which two recordings of one payment would be two rows.
-    ``known`` names the column that says when a row was received.
     """
 
     column: str
     unit: Literal["ms", "s", "us", "iso", "epoch"] = "ms"
     means: Literal["bar_open", "bar_close", "instant"]
     round: DurationMs | None = None
-    known: str | None = None
 
 
 class LastOf(_Frozen):
@@ -126,6 +125,13 @@ class LastOf(_Frozen):
 
     column: str
     within: DurationMs | None = None
+
+
+class KnownAt(_Frozen):
+    """The column that says when a row could be known: published, announced or received."""
+
+    column: str
+    unit: Literal["ms", "s", "us", "iso", "epoch"] = "ms"
 
 
 def _as_column(value: Any) -> Any:
@@ -165,7 +171,11 @@ class FileGroup(_Frozen):
     interval : duration
         Longest regular step between funding payments; a longer one is a gap.
     known_delay : duration
-        How long after its stamp a snapshot could be known.
+        How long after its stamp a row could be known (chain, signals, events).
+    known : KnownAt, optional
+        In its stead, the column that says so (signals, events).
+    forecast : bool
+        Signals may be known before the instant that they are about.
     snapshot_gap : duration, optional
         Rows of a chain that follow one another by no more belong to one snapshot: it is stamped
         with its first row, and was known after its last.
@@ -194,6 +204,8 @@ class FileGroup(_Frozen):
     last_of: LastOf | None = None
     interval: DurationMs | None = None
     known_delay: DurationMs = 0
+    known: KnownAt | None = None
+    forecast: bool = False
     snapshot_gap: DurationMs | None = None
     index: Literal["nearest_forward"] | None = None
     instrument_names: Literal["deribit"] | None = None
@@ -232,7 +244,29 @@ class FileGroup(_Frozen):
             raise ValueError(f"the time of a {feed} file means instant")
         if bars and self.time.means == "instant":
             raise ValueError(f"the time of a {feed} file means bar_open or bar_close")
+        self._check_outside()
         return self
+
+    def _check_outside(self) -> None:
+        """Demand of what is not traded that it says when it was known, and what it is."""
+        if self.feed not in OUTSIDE_KINDS:
+            if self.forecast:
+                raise ValueError(f"forecast is for signals, not {self.feed}")
+            if self.known and "known_ts_ms" not in self.content.table.columns:
+                raise ValueError(f"{self.feed} files have no known: a row is known when it happens")
+            return
+        if (self.known is None) == ("known_delay" not in self.model_fields_set):
+            raise ValueError(
+                f"{self.feed} files need known, the column that says when a row was published, or "
+                "known_delay, how long after its time that was, and not both"
+            )
+        if self.forecast and self.feed != "signals":
+            raise ValueError("an event may be known before it happens; forecast is for signals")
+        column, kinds = self.columns["kind"], OUTSIDE_KINDS[self.feed]
+        told = column.values.values() if column.column else (str(column.value),)
+        for kind in told:
+            if kind not in kinds:
+                raise ValueError(f"{self.feed} have no kind {kind!r}.{nearest(kind, kinds)}")
 
     def _check_columns(self) -> None:
         wanted, known = self.content.required, (*self.content.columns, NATIVE)

@@ -5,10 +5,11 @@ A history of these is gathered by asking again and again; a snapshot vouches for
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from data_ingest.clients import FeedError
-from data_ingest.coverage import LedgerKey
+from data_ingest.clients import FeedError, RefusedError
+from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
 from data_ingest.expired import expired_rows
 from data_ingest.feed import Ask, Feed, Row, native_name
 from data_ingest.feed_table import find_feed
@@ -18,7 +19,7 @@ from data_ingest.schema import DEPTH, INSTRUMENTS
 from data_ingest.symbols import EXCHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from data_ingest.clients import ExchangeClient
     from data_ingest.store import DataStore
@@ -130,6 +131,28 @@ def poll_depth(store: DataStore, client: ExchangeClient, symbol: str, at_ms: int
     result, aside = write_page(store, client, DEPTH, key, [row], {key: [(at_ms, at_ms + 1)]})
     return PullReport(key.exchange, symbol, key.feed, result.read, result.added, len(aside),
                       stored=result.read)  # fmt: skip
+
+
+def take_or_note(
+    store: DataStore,
+    keys: Sequence[LedgerKey],
+    take: Callable[[int], PullReport],
+    at_ms: int,
+) -> PullReport:
+    """Take one snapshot; one that cannot be had is gone for good, and is noted as such."""
+    window = (at_ms, at_ms + 1)
+    found: tuple[Shortfall, ...] = ()
+    try:
+        report = take(at_ms)
+    except FeedError as error:
+        reason = "refused" if isinstance(error, RefusedError) else "unanswered"
+        found = (Shortfall(*window, reason, str(error)),)
+        name = ",".join(sorted(key.market for key in keys))
+        report = PullReport(keys[0].exchange, name, keys[0].feed, 0, 0, 0, shortfalls=found)
+    with store.transaction() as cursor:
+        for key in keys:
+            write_shortfalls(cursor, key, window, found, time.time_ns() // 1_000_000)
+    return report
 
 
 def pull_instruments(store: DataStore, client: ExchangeClient, assets: Sequence[str]) -> PullReport:

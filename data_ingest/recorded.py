@@ -14,10 +14,19 @@ import numpy as np
 from backtest.errors import DataError
 from data_ingest.coverage import LedgerKey, Window, runs
 from data_ingest.native_symbols import unified_symbol
-from data_ingest.quality import CHAIN_INSTRUMENT_RULES, Rule, bad_rows, put_aside
+from data_ingest.quality import (
+    CHAIN_INSTRUMENT_RULES,
+    NO_FORECAST_RULES,
+    RowRule,
+    absent,
+    bad_rows,
+    keep_arrivals,
+    never,
+    put_aside,
+)
 from data_ingest.recorded_columns import STAMP, Market, identifier_sql, staging_sql, text
 from data_ingest.recorded_feeds import NATIVE
-from data_ingest.schema import CHAIN, INSTRUMENTS
+from data_ingest.schema import CHAIN, INSTRUMENTS, SIGNALS
 from data_ingest.source_files import read_source, source_files
 from data_ingest.store import Batch, DataStore
 
@@ -28,8 +37,11 @@ if TYPE_CHECKING:
     import duckdb
 
     from data_ingest.mapping import FileGroup, ImportMapping
+    from data_ingest.schema import FeedTable
     from data_ingest.source_files import SourceFile
 
+_NAMED_BY = {"chain": "asset", "signals": "name", "events": "calendar"}
+"""The column that is a row's market in the ledger, where it is not the feed's own."""
 _STEPPED = frozenset(
     {"candles", "funding", "chain", "volatility_index", "open_interest", "long_short_ratio"}
 )
@@ -41,8 +53,10 @@ _EPOCHS = {
     "us": (1e14, 1e17, "microseconds"),
 }
 
-_MARKET_RULE = Rule(
-    "symbol IS NULL", f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets"
+_MARKET_RULE = never(
+    f"symbol {NATIVE}",
+    lambda symbol, _: absent(symbol),
+    f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets",
 )
 
 
@@ -144,6 +158,8 @@ def _import_file(
     rules = list(CHAIN_INSTRUMENT_RULES) if table is CHAIN else []
     if NATIVE in group.columns:
         rules.append(_MARKET_RULE)
+    if table is SIGNALS and not group.forecast:
+        rules += NO_FORECAST_RULES
     epoch = "ms"
     if group.time.unit == "epoch":
         epoch, rule = _epoch(connection, group, source)
@@ -167,10 +183,7 @@ def _import_file(
         if refused:
             put_aside(cursor, table, source.label, refused, "raw_rows", "staged")
         good = _count(cursor, "staged")
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE accepted AS SELECT DISTINCT ON "
-            f"({', '.join(table.key)}) * EXCLUDE (row_number) FROM staged ORDER BY row_number"
-        )
+        _accept(cursor, table, good)
         windows = _complete_windows(cursor, group, source)
         # One batch per file; it is labelled by all the markets that the file holds.
         label = LedgerKey(
@@ -180,6 +193,7 @@ def _import_file(
             source.timeframe_ms,
         )
         batch = Batch(label, source.label, source.sha256)
+        keep_arrivals(cursor, table, "staged", batch)
         if table is CHAIN:
             _write_instruments(store, cursor, group, batch)
         result = store.upsert(
@@ -207,7 +221,7 @@ def _import_file(
 
 def _epoch(
     connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
-) -> tuple[str, Rule]:
+) -> tuple[str, RowRule]:
     """Tell the unit of a file's times by its first row, and write the rule that all have it."""
     column = identifier_sql(group.time.column)
     first = connection.execute(
@@ -215,8 +229,9 @@ def _epoch(
     ).fetchone()
     for unit, (low, high, words) in _EPOCHS.items():
         if first and first[0] is not None and low <= first[0] < high:
-            return unit, Rule(
-                f"{STAMP} < {low} OR {STAMP} >= {high}",
+            return unit, never(
+                STAMP,
+                lambda stamp, low=low, high=high: (stamp < low) | (stamp >= high),
                 f"the time {{{STAMP}}} is not in {words}, as that of the first row is",
             )
     raise DataError(
@@ -257,6 +272,22 @@ def _paid_windows(cursor: duckdb.DuckDBPyConnection, market: str) -> list[Window
     ]
 
 
+def _accept(cursor: duckdb.DuckDBPyConnection, table: FeedTable, good: int) -> None:
+    """Make ``accepted`` of the ``good`` rows of ``staged``: of rows with one key, the first."""
+    key = ", ".join(table.key)
+    # Counting digests costs a tenth of sorting rows; two keys of one digest only cost the sort.
+    digests = cursor.execute(f"SELECT count(DISTINCT hash({key})) FROM staged").fetchone()
+    cursor.execute("DROP TABLE IF EXISTS accepted_rows")
+    rows = "staged"
+    if digests != (good,):
+        rows = "accepted_rows"
+        cursor.execute(
+            f"CREATE TEMP TABLE accepted_rows AS SELECT DISTINCT ON ({key}) * FROM staged "
+            "ORDER BY row_number"
+        )
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW accepted AS SELECT * FROM {rows}")
+
+
 def _count(cursor: duckdb.DuckDBPyConnection, relation: str) -> int:
     row = cursor.execute(f"SELECT count(*) FROM {relation}").fetchone()
     assert row is not None
@@ -272,8 +303,10 @@ def _complete_windows(
 ) -> dict[LedgerKey, list[Window]]:
     """Return what the accepted rows make complete, per market."""
     table = group.content.table
+    # What may be known ahead is complete in the order in which it was announced.
+    time = "known_ts_ms" if "known_ts_ms" in table.key else table.time
     spans = cursor.execute(
-        f"SELECT {_market(group)} AS market, min({table.time}), max({table.time}) "
+        f"SELECT {_market(group)} AS market, min({time}), max({time}) "
         "FROM accepted GROUP BY market ORDER BY market"
     ).fetchall()
     windows: dict[LedgerKey, list[Window]] = {}
@@ -297,18 +330,17 @@ def _market(group: FileGroup) -> str:
     """Write the expression that names the market of a row in the ledger."""
     if group.feed == "option_trades":
         return "split_part(native_id, '-', 1)"
-    if group.feed == "chain":
-        return "asset"
+    if group.feed in _NAMED_BY:
+        return _NAMED_BY[group.feed]
     return f"coalesce({group.content.market}, 'all')" if group.content.market else "'all'"
 
 
 def _times(cursor: duckdb.DuckDBPyConnection, group: FileGroup, market: str) -> np.ndarray:
-    rows = cursor.execute(
-        f"SELECT DISTINCT {group.content.table.time} FROM accepted WHERE {_market(group)} = ? "
-        "ORDER BY 1",
-        [market],
-    ).fetchall()
-    return np.array([row[0] for row in rows], dtype=np.int64)
+    column = group.content.table.time
+    times = cursor.execute(
+        f"SELECT DISTINCT {column} FROM accepted WHERE {_market(group)} = ? ORDER BY 1", [market]
+    ).fetchnumpy()[column]
+    return np.asarray(times, dtype=np.int64)
 
 
 def _write_instruments(

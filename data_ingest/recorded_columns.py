@@ -116,6 +116,9 @@ def _columns(group: FileGroup, market: Market, unit: str) -> dict[str, str]:
             written |= _volumes(written)
     elif group.feed == "chain":
         written |= _option_terms(group)
+    elif group.feed == "signals":
+        plain = group.columns["value"].unit == "one"
+        written["unit"] = text("one" if plain else "fraction")
     for name, kind in table.columns.items():
         written.setdefault(name, f"NULL::{kind}")
     return written
@@ -140,7 +143,8 @@ def _times(group: FileGroup, market: Market, unit: str) -> dict[str, str]:
         time_ms = f"(({time_ms} + {step // 2}) // {step} * {step})"
     table = group.content.table
     shift = market.timeframe_ms if group.time.means == "bar_close" else 0
-    times = {table.time: f"{time_ms} - {shift}" if shift else time_ms}
+    about = "ts_ms" if "ts_ms" in table.columns else table.time
+    times = {about: f"{time_ms} - {shift}" if shift else time_ms}
     if group.time.unit == "epoch":
         times[STAMP] = f"try_cast({identifier_sql(group.time.column)} AS DOUBLE)"
     if group.last_of:
@@ -148,8 +152,10 @@ def _times(group: FileGroup, market: Market, unit: str) -> dict[str, str]:
     if "timeframe_ms" in table.key:
         times["timeframe_ms"] = f"{market.timeframe_ms}::BIGINT"
     if "known_ts_ms" in table.columns:
-        known_ms = time_sql(group.time.known, unit) if group.time.known else time_ms
-        times["known_ts_ms"] = f"{known_ms} + {group.known_delay}"
+        times["known_ts_ms"] = f"{time_ms} + {group.known_delay}"
+        if group.known:
+            clock = unit if group.known.unit == "epoch" else group.known.unit
+            times["known_ts_ms"] = time_sql(group.known.column, clock)
     if "interval_ms" in table.columns:
         own = group.columns.get("interval")
         times["interval_ms"] = f"({_number(own) if own else group.interval})::BIGINT"

@@ -10,11 +10,13 @@ from data_ingest.schema import (
     ACCOUNT_FLOWS,
     CANDLES,
     CHAIN,
+    EVENTS,
     FUNDING,
     LIQUIDATIONS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
+    SIGNALS,
     TRADES,
     VOLATILITY_INDEX,
 )
@@ -109,5 +111,12 @@ RECORDED_FEEDS = {
     ),
     "account_flows": RecordedFeed(
         ACCOUNT_FLOWS, ("account", "amount_usd"), ("flow_id",), identifier="flow_id"
+    ),
+    "signals": RecordedFeed(SIGNALS, ("name", "kind", "value")),
+    "events": RecordedFeed(
+        EVENTS,
+        ("calendar", "kind", "title"),
+        ("event_id", "assets", "detail", "cancelled"),
+        identifier="event_id",
     ),
 }  # fmt: skip

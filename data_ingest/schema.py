@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS quarantine (
     feed VARCHAR NOT NULL, source VARCHAR NOT NULL, row_number BIGINT NOT NULL,
     reason VARCHAR NOT NULL, raw_json VARCHAR NOT NULL, quarantined_at_ms BIGINT NOT NULL,
     PRIMARY KEY (source, row_number, reason, raw_json));
+CREATE TABLE IF NOT EXISTS findings (
+    rule VARCHAR NOT NULL, severity VARCHAR NOT NULL, feed VARCHAR NOT NULL,
+    exchange VARCHAR NOT NULL, market VARCHAR NOT NULL, start_ms BIGINT NOT NULL,
+    end_ms BIGINT NOT NULL, row_count BIGINT NOT NULL, detail VARCHAR NOT NULL,
+    source VARCHAR NOT NULL, data_state VARCHAR NOT NULL, found_at_ms BIGINT NOT NULL);
 """
 
 
@@ -62,8 +67,11 @@ class FeedTable:
 
     @property
     def time(self) -> str:
-        """The column that says when a row happened, or when its bar opened."""
-        return "open_ms" if "open_ms" in self.key else "ts_ms"
+        """The column that says when a row happened, when its bar opened, or it was announced."""
+        if "open_ms" in self.key:
+            return "open_ms"
+        # An event may have no time of its own any more; its announcement always has.
+        return "known_ts_ms" if "known_ts_ms" in self.key and "ts_ms" not in self.key else "ts_ms"
 
     @property
     def create_sql(self) -> str:
@@ -245,6 +253,26 @@ ACCOUNT_FLOWS = FeedTable(
     {"ts_ms": "BIGINT", "account": "VARCHAR", "amount_usd": "DOUBLE"},
 )
 
+# What is not traded: dated by what it is about and by when it was known. A revision, or an event
+# that is put off, is a row of its own beside the earlier one.
+SIGNALS = FeedTable(
+    "signals",
+    {"name": "VARCHAR", "ts_ms": "BIGINT", "known_ts_ms": "BIGINT"},
+    {"value": "DOUBLE", "unit": "VARCHAR", "kind": "VARCHAR"},
+)
+EVENTS = FeedTable(
+    "events",
+    {"calendar": "VARCHAR", "event_id": "VARCHAR", "known_ts_ms": "BIGINT"},
+    {
+        "ts_ms": "BIGINT",
+        "kind": "VARCHAR",
+        "title": "VARCHAR",
+        "assets": "VARCHAR",
+        "detail": "VARCHAR",
+        "cancelled": "BOOLEAN",
+    },
+)
+
 FEED_TABLES = (
     CANDLES,
     FUNDING,
@@ -262,6 +290,8 @@ FEED_TABLES = (
     ACCOUNT_FILLS,
     LIQUIDATIONS,
     ACCOUNT_FLOWS,
+    SIGNALS,
+    EVENTS,
 )
 
 # What brings a store of version v to v + 1, as statements run in one transaction with the new

@@ -271,9 +271,8 @@ def _is_number(cell: str) -> bool:
 
 def _require_columns(present: list[str], group: FileGroup, source: SourceFile) -> None:
     base = source.symbol.split("/")[0]
-    wanted = [group.time.column, group.time.known]
-    wanted += [column.column for column in group.columns.values()]
-    wanted += [part.column for part in (group.only, group.last_of) if part]
+    wanted = [group.time.column, *(column.column for column in group.columns.values())]
+    wanted += [part.column for part in (group.known, group.only, group.last_of) if part]
     for name in filter(None, wanted):
         name = name.replace("{base}", base)
         # As SQL does, and as vendors do, who write Unix one year and unix the next.

@@ -7,8 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from remargin.commands.collect import collect
+from remargin.commands.index import index
 from remargin.commands.options import Config, Data, Json, Store
+from remargin.commands.snapshot import export, import_export, snapshot
 from remargin.commands.surface import surface
+from remargin.commands.verify import verify
 from remargin.terminal import (
     number,
     progress,
@@ -21,7 +25,12 @@ from remargin.terminal import (
 )
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
+app.command()(collect)
 app.command()(surface)
+app.command()(index)
+app.command()(snapshot)
+app.command()(export)
+app.command()(verify)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
@@ -73,7 +82,9 @@ def import_(
     config: Annotated[
         Path | None,
         typer.Argument(
-            help="Study config or import mapping, YAML.", metavar="CONFIG", show_default=False
+            help="Study config or import mapping, YAML; or the folder of an export.",
+            metavar="CONFIG|DIR",
+            show_default=False,
         ),
     ] = None,
     data: Data = None,
@@ -108,8 +119,12 @@ def import_(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Import recorded files into the store, by a mapping or in a vendor's layout."""
+    """Import recorded files into the store, by a mapping or in a vendor's layout.
+
+    The folder of `remargin data export` is imported whole, into a store that is empty.
+    """
     from backtest.errors import ConfigError
+    from data_ingest.manifest import is_frozen
     from data_ingest.recorded import import_recorded
     from data_ingest.store import DataStore
     from experiments.importing import plan_format, plan_import
@@ -118,6 +133,9 @@ def import_(
         raise ConfigError("write either a CONFIG or --format NAME; see `remargin data formats`.")
     if config is not None and (exchange or market):
         raise ConfigError("--exchange and --market are for --format; a mapping says both itself.")
+    if config is not None and is_frozen(config):
+        import_export(config, store, json)
+        return
     if config is not None:
         plan = plan_import(config, data, store)
     else:
@@ -172,10 +190,10 @@ def status_(store: Store = None, json: Json = False) -> None:
     """Show what the store holds, and how many holes it has."""
     from backtest.units import iso_utc
     from data_ingest.inventory import inventory
-    from data_ingest.store import DataStore
+    from data_ingest.snapshot import open_store_or_snapshot
     from experiments.workspace import store_path
 
-    with DataStore(store_path(store), read_only=True) as opened:
+    with open_store_or_snapshot(store_path(store)) as opened:
         rows = inventory(opened)
     if json:
         write_json(rows)
