@@ -58,10 +58,11 @@ def pull(
     from data_ingest.store import DataStore
     from experiments.config import load_config
     from experiments.importing import writable_store
-    from remargin.pull_bars import pull_bars, write_coverage
+    from remargin.pull_bars import pull_bars, told_if_interrupted, write_coverage
 
     study = load_config(config)
     with (
+        told_if_interrupted(),
         DataStore(writable_store(store, study.store)) as opened,
         pull_bars(hidden=json) as advance,
     ):
