@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR, iso_utc
-from data_ingest.quality.places import Series, Stretch, told
+from data_ingest.quality.places import Series, Stretch, counted, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +123,7 @@ def _rows_told(
     chain: Chain, rule: str, odd: np.ndarray, size: np.ndarray, tell: Callable[[int], str]
 ) -> Iterator[Finding]:
     def sentence(each: Stretch) -> str:
-        more = f" ({each.rows - 1:,} more options then)" if each.rows > 1 else ""
+        more = f" ({counted(each.rows - 1, 'option')} more then)" if each.rows > 1 else ""
         return f"{chain.name(each.worst)}: {tell(each.worst)}{more}."
 
     yield from told(chain.series, rule, _by_snapshot(chain, odd, size), sentence)

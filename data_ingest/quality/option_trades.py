@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backtest.units import iso_utc
-from data_ingest.quality.places import Series
+from data_ingest.quality.places import Series, counted
 from data_ingest.surfaces.terms import named_terms
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _without_volatility(store: DataStore, series: Series) -> Iterator[Finding]:
         if rows:
             yield series.finding(
                 "trade_without_iv", first, last + 1, rows,
-                f"{rows:,} trades have {what}, the first at {iso_utc(first)} UTC.",
+                f"{counted(rows, 'trade')} with {what}, the first at {iso_utc(first)} UTC.",
             )  # fmt: skip
 
 
@@ -63,7 +63,8 @@ def _against_terms(store: DataStore, series: Series) -> Iterator[Finding]:
             except ValueError:
                 yield series.finding(
                     "terms_unknown", first, last + 1, rows,
-                    f"{rows:,} trades of {name}, whose terms are not listed and not in its name.",
+                    f"{counted(rows, 'trade')} of {name}, whose terms neither list nor name "
+                    "tells.",
                 )  # fmt: skip
                 continue
         if last >= expiry:
@@ -84,5 +85,6 @@ def _left_out(store: DataStore, series: Series) -> Iterator[Finding]:
     if options:
         yield series.finding(
             "trade_missing", first, last + 1, missing,
-            f"{int(missing):,} numbers are missing from the sequences of {options:,} options.",
+            f"{counted(int(missing), 'number')} missing from the sequences of "
+            f"{counted(options, 'option')}.",
         )  # fmt: skip
