@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.units import MS_PER_HOUR, duration_text, iso_utc
+from backtest.units import duration_text, iso_utc
 from data_ingest.coverage import LedgerKey, merge, runs, subtract
+from data_ingest.quality.bounds import (
+    EQUAL_SHARE,
+    FARTHEST_MARK,
+    JUMP_DEVIATIONS,
+    LOOK_BACK,
+    SAME_PRICE,
+    SAME_VOLUME,
+    SMALLEST_JUMP,
+    SMALLEST_WICK,
+    STALE_BARS,
+    STALE_MS,
+    WICK_RANGES,
+)
 from data_ingest.quality.places import Series, Stretch, counted, stretches, told
 
 if TYPE_CHECKING:
@@ -18,15 +31,8 @@ if TYPE_CHECKING:
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
 
-LOOK_BACK = 500
-"""Bars before a bar that say how far it may move."""
 _RENEWED_EVERY = 50
 _FEWEST_BARS = 100
-JUMP_DEVIATIONS, SMALLEST_JUMP = 25.0, 0.02
-WICK_RANGES, SMALLEST_WICK = 25.0, 0.05
-STALE_BARS, STALE_MS = 3, MS_PER_HOUR // 2
-FARTHEST_MARK = 0.02
-SAME_PRICE, SAME_VOLUME = 1e-6, 1e-3
 _MAD_TO_DEVIATION = 1.4826
 _PRICES = ("open", "high", "low", "close")
 
@@ -324,7 +330,7 @@ def _against_trades(store: DataStore, key: CandleKey, trades: CandleKey) -> Iter
     if not total:
         return
     equal = (both["joined_high"] == both["high"]) & (both["joined_low"] == both["low"])
-    if equal.mean() > 0.5:
+    if equal.mean() > EQUAL_SHARE:
         yield key.series.finding(
             "mark_is_trade", both["open_ms"][0], both["open_ms"][-1] + key.timeframe_ms,
             int(equal.sum()),

@@ -7,7 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR, iso_utc
+from backtest.units import MS_PER_YEAR, iso_utc
+from data_ingest.quality.bounds import (
+    BUTTERFLY_COIN,
+    FEWEST_ALIKE,
+    FLAT_SHARE,
+    FORWARD_APART,
+    FORWARD_APART_A_YEAR,
+    HIGHEST_IV,
+    INDEX_APART,
+    LONGEST_STEP_MS,
+    LOWEST_IV,
+    OFF_MODEL_COIN,
+    OUTSIDE_COIN,
+    PARITY_COIN,
+    REPEATED_SHARE,
+    STALE_INTEREST_MS,
+    STALE_MOVE,
+    STALE_SNAPSHOTS,
+)
 from data_ingest.quality.places import Series, Stretch, counted, told
 
 if TYPE_CHECKING:
@@ -15,18 +33,6 @@ if TYPE_CHECKING:
 
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
-
-LONGEST_STEP_MS = 8 * MS_PER_HOUR
-REPEATED_SHARE = 0.9
-INDEX_APART = 0.001
-FORWARD_APART, FORWARD_APART_A_YEAR = 0.01, 0.30
-OUTSIDE_COIN = 0.0005
-LOWEST_IV, HIGHEST_IV = 0.05, 3.0
-OFF_MODEL_COIN = PARITY_COIN = 0.001
-BUTTERFLY_COIN = 0.0002
-FLAT_SHARE, FEWEST_ALIKE = 0.5, 10
-STALE_SNAPSHOTS, STALE_MOVE = 4, 0.02
-STALE_INTEREST_MS = 7 * MS_PER_DAY
 
 
 @dataclass(frozen=True)

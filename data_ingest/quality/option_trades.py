@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backtest.units import iso_utc
+from data_ingest.quality.bounds import HIGHEST_TRADE_IV
 from data_ingest.quality.places import Series, counted
 from data_ingest.surfaces.terms import named_terms
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
 
-HIGHEST_TRADE_IV = 4.99
-"""Deribit writes 500 %, or 0 %, on a trade whose price has no volatility."""
 _TRADES_OF = "FROM option_trades WHERE exchange = ? AND split_part(native_id, '-', 1) = ?"
 
 

@@ -35,10 +35,9 @@ def table_findings(store: DataStore, table: FeedTable) -> Iterator[Finding]:
         )[0]
         values = dict(zip(table.key, key, strict=True))
         at = values.get(table.time) or 0
-        market = next((values[name] for name in ("symbol", "native_id", "asset")
-                       if name in values), "all")  # fmt: skip
-        series = Series(table.name, str(values["exchange"]), str(market))
-        yield series.finding("stored_row", at, at + 1, 1, f"{each.reason}.")
+        series = Series(table.name, str(values["exchange"]), _market(values))
+        place = ", ".join(f"{name} {value}" for name, value in values.items())
+        yield series.finding("stored_row", at, at + 1, 1, f"{each.reason} ({place}).")
     if (more := len(broken) - _ROWS_NAMED) > 0:
         yield Series(table.name, "all", "all").finding(
             "stored_row", 0, 0, more, f"{more:,} stored rows more break a rule."
@@ -51,6 +50,13 @@ _ON_A_GRID = (
     (LONG_SHORT_RATIO, "symbol", ("long_short_ratio",)),
 )
 """Feeds beside candles that have a row at every step: table, its market, names in the ledger."""
+
+
+def _market(key: dict[str, str]) -> str:
+    """Name the market of a row: its symbol, its asset, or the asset in its option's name."""
+    if "symbol" in key:
+        return str(key["symbol"])
+    return str(key.get("asset") or str(key.get("native_id") or "all").partition("-")[0])
 
 
 def steady_feed_findings(store: DataStore) -> Iterator[Finding]:
