@@ -96,6 +96,10 @@ def expand(tape: MarketTape) -> Expanded:
         volume_usd=three(nothing, nothing, tape.volume_usd),
         depth_usd=three(tape.depth_usd, tape.depth_usd, tape.depth_usd),
         intrabar="close",
+        # Policies look at bars; what happens inside one reads no outside signal.
+        signal_names=(),
+        signals=None,
+        events=None,
     )  # fmt: skip
     bar_of_row = np.repeat(np.arange(bars, dtype=np.int64), ROWS_PER_BAR)
     return Expanded(expanded, bar_of_row, np.arange(bars, dtype=np.int64) * ROWS_PER_BAR + 2)

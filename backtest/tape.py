@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from backtest.errors import DataError, nearest
+from backtest.events import EventTable
 from backtest.instruments import OPTION, PERPETUAL, InstrumentTable
 from backtest.units import iso_utc
 
@@ -92,6 +93,13 @@ class MarketTape:
     intrabar
         Whether a replay passes through each bar's extremes before its close; see
         `backtest.intrabar`.
+    signal_names
+        Names of outside signals, length ``K``.
+    signals
+        ``(T, K)`` as last known at each row's ``known_ts``; NaN before the first. None where
+        the tape carries none.
+    events
+        Announced events; None where the tape carries no calendar.
     """
 
     assets: tuple[str, ...]
@@ -113,6 +121,9 @@ class MarketTape:
     sources: tuple[DataSource, ...] = ()
     synthetic: bool = False
     intrabar: Intrabar = "close"
+    signal_names: tuple[str, ...] = ()
+    signals: np.ndarray | None = None
+    events: EventTable | None = None
 
     def __post_init__(self) -> None:
         """Freeze the arrays and refuse what no market can have shown."""
@@ -132,6 +143,7 @@ class MarketTape:
             )
         self._check_rows()
         self._check_options()
+        self._check_outside()
 
     def _check_rows(self) -> None:
         shape = (len(self.ts), len(self.assets))
@@ -182,6 +194,33 @@ class MarketTape:
             if table.expiry_column[dated].max() >= self.forward_ratio.shape[1]:
                 raise DataError("an instrument refers to an expiry column that the tape lacks.")
 
+    def _check_outside(self) -> None:
+        named, held = len(self.signal_names), self.signals
+        shape = None if held is None else held.shape
+        if shape != ((len(self.ts), named) if named else None):
+            raise DataError(f"tape signals have shape {shape} for {named} names.")
+        if held is not None and np.any(np.isinf(held)):
+            raise DataError("tape signals hold a value that is infinite.")
+        if self.events is not None and self.events.concerns.shape[1] != len(self.assets):
+            raise DataError(
+                f"tape events concern {self.events.concerns.shape[1]} assets of {len(self.assets)}."
+            )
+
+    def signal(self, name: str) -> np.ndarray:
+        """Return an outside signal as last known at each row, ``(T,)``; NaN before the first.
+
+        Raises
+        ------
+        DataError
+            If the tape does not carry it.
+        """
+        if self.signals is None or name not in self.signal_names:
+            raise DataError(
+                f"the tape carries no signal {name!r}; add it to market.signals."
+                f"{nearest(name, self.signal_names)}"
+            )
+        return np.asarray(self.signals[:, self.signal_names.index(name)])
+
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.ts)
@@ -193,6 +232,10 @@ class MarketTape:
         labels = (*self.assets, *self.instruments.symbols)
         if self.intrabar != "close":
             labels += (f"intrabar={self.intrabar}",)
+        labels += tuple(f"signal={name}" for name in self.signal_names)
+        if self.events is not None:
+            table += [(f"events.{name}", array) for name, array in self.events.arrays()]
+            labels += tuple(f"calendar={name}" for name in self.events.calendars)
         return array_digest(arrays_of(self) + table, *labels)
 
     def upto(self, now_ms: int) -> MarketTape:
@@ -221,10 +264,14 @@ class MarketTape:
 
     def head(self, rows: int, snapshots: int | None = None) -> MarketTape:
         """Return the first rows (and option snapshots) as views of the same memory."""
+        last = self.known_ts[rows - 1] if rows else -1
         if snapshots is None:
-            last = self.known_ts[rows - 1] if rows else -1
             snapshots = int(np.searchsorted(self.vol_known_ts, last, side="right"))
         changes: dict[str, Any] = {name: getattr(self, name)[:rows] for name in _PER_ROW_AND_ASSET}
+        if self.signals is not None:
+            changes["signals"] = self.signals[:rows]
+        if self.events is not None:
+            changes["events"] = self.events.upto(int(last))
         if snapshots == 0 and self.forward_ratio.shape[1]:
             # A tape with expiries always shows at least one snapshot; before the first one
             # was known, its volatilities are unknown, not absent.

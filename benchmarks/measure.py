@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,3 +57,17 @@ def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str
             run()
             seconds[name].append(time.thread_time() - begin)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process ever held, in megabytes.
+
+    Linux counts in ``ru_maxrss`` also what the parent held when it started the process, so its
+    own high-water mark is read where there is one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

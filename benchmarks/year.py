@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
@@ -10,6 +9,7 @@ from backtest.generate import generate_book
 from backtest.generator.spec import BookSpec
 from backtest.replay import replay
 from backtest.venue import VenueRules
+from benchmarks.measure import peak_mb
 from benchmarks.workload import make_tape
 from strategies.registry import policy
 
@@ -28,8 +28,7 @@ def main() -> None:
     begin = time.thread_time()
     replay(tape, book, policy("volatility"), VenueRules())
     seconds = time.thread_time() - begin
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(f"{seconds:.3f} {kilobytes / 1024:.1f}\n")
+    sys.stdout.write(f"{seconds:.3f} {peak_mb():.1f}\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from backtest.errors import DataError
 from backtest.instruments import InstrumentTable
 from backtest.tape import MarketTape
 from data_ingest.chain import OptionChain, load_chain
+from data_ingest.composite import with_composite_index
 from data_ingest.futures import load_futures
+from data_ingest.outside import load_outside
 from data_ingest.prices import (
     AssetPrices,
     candle_clock,
@@ -63,10 +65,15 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
         ts = candle_clock(market)
         known_ts = ts + market.feed_delay
         prices = [candle_prices(store, market, asset, ts) for asset in market.assets]
-    columns = {
+        if market.index:
+            prices = [
+                with_composite_index(store, market, asset, ts, own)
+                for asset, own in zip(market.assets, prices, strict=True)
+            ]
+    columns: dict[str, Any] = {
         name: np.column_stack([getattr(price, name) for price in prices]) for name in _COLUMNS
     }
-    notes = _grouped([note for price in prices for note in price.notes])
+    notes = _grouped([n for price in prices for n in (price.index_note, *price.notes) if n])
     sources = tuple(source for price in prices for source in price.sources)
     instruments = _perpetuals(store, market)
     options: dict[str, Any] = {}
@@ -81,6 +88,7 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
             "iv": chain.iv,
             "forward_ratio": chain.forward_ratio,
         }
+    outside, outside_notes, outside_sources = load_outside(store, market, known_ts)
     return MarketTape(
         assets=market.assets,
         instruments=InstrumentTable.from_rows(instruments),
@@ -88,8 +96,9 @@ def build_tape(store: DataStore, market: MarketSpec) -> MarketTape:
         known_ts=known_ts,
         **columns,
         **options,
-        notes=notes,
-        sources=sources,
+        **outside,
+        notes=notes + outside_notes,
+        sources=sources + outside_sources,
         intrabar=market.intrabar,
         synthetic=bool(store.rows("SELECT 1 FROM batches WHERE is_synthetic LIMIT 1")),
     )

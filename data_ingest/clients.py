@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from backtest.errors import ConfigError, DataError, nearest
-from data_ingest.symbols import EXCHANGES
+from data_ingest.symbols import EXCHANGES, native_future, parse_future
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -211,6 +211,9 @@ class ExchangeClient:
     def market(self, symbol: str) -> Mapping[str, Any]:
         """Return what ccxt knows of a market.
 
+        A dated future that has been delivered is listed nowhere. Its name and its perpetual's
+        terms are enough to ask for its bars, which most exchanges keep.
+
         Raises
         ------
         RefusedError
@@ -218,6 +221,12 @@ class ExchangeClient:
         """
         self.load_markets()
         known = self.ccxt.markets
+        perpetual, _, expiry = symbol.partition("-")
+        if symbol not in known and perpetual in known and expiry:
+            future = parse_future(symbol)
+            native = native_future(self.exchange_id, future)
+            terms = {"id": native, "symbol": symbol, "expiry": future.expiry_ms, "created": None}
+            return {**known[perpetual], **terms}
         if symbol not in known:
             raise RefusedError(
                 f"{self.exchange_id} lists no market {symbol!r}.{nearest(symbol, known)}"
@@ -280,7 +289,11 @@ class ExchangeClient:
 
 
 def open_exchange(
-    exchange_id: str, base_url: str | None = None, *, archive: bool = False
+    exchange_id: str,
+    base_url: str | None = None,
+    *,
+    archive: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> ExchangeClient:
     """Open an exchange, or whatever speaks its protocol at ``base_url``.
 
@@ -292,15 +305,20 @@ def open_exchange(
         A server on loopback counts as a simulator, and its data as synthetic.
     archive : bool
         Ask Deribit's archive host, which has option trades older than a day.
+    sleep : callable
+        How to spend a pause before asking again; `DataStore.rest` lets readers in meanwhile.
     """
     if base_url is None and archive and exchange_id == "deribit":
-        return ExchangeClient(ccxt_client(exchange_id, DERIBIT_HISTORY_URL), DERIBIT_HISTORY_URL)
+        base_url, source = DERIBIT_HISTORY_URL, DERIBIT_HISTORY_URL
+    elif base_url is None:
+        source = EXCHANGES[exchange_id].home
+    else:
+        source = base_url
     client = ccxt_client(exchange_id, base_url)
-    if base_url is None:
-        return ExchangeClient(client, EXCHANGES[exchange_id].home)
-    if urlsplit(base_url).hostname in {"127.0.0.1", "localhost", "::1"}:
-        return ExchangeClient(client, f"exchange simulator ({exchange_id})", is_synthetic=True)
-    return ExchangeClient(client, base_url)
+    if base_url is not None and urlsplit(base_url).hostname in {"127.0.0.1", "localhost", "::1"}:
+        source = f"exchange simulator ({exchange_id})"
+        return ExchangeClient(client, source, is_synthetic=True, sleep=sleep)
+    return ExchangeClient(client, source, sleep=sleep)
 
 
 def simulator_clock(base_url: str) -> Callable[[int], None]:

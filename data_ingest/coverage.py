@@ -158,6 +158,7 @@ REASONS = {
     "not kept": "older than what the exchange keeps",
     "not yet": "not over by the exchange's own clock",
     "not listed": "before the market was listed",
+    "not asked": "served for the present only, and nobody asked then",
     "put aside": "a row broke a quality rule and is in quarantine",
     "refused": "the exchange refuses the question",
     "unanswered": "the exchange did not answer",

@@ -25,8 +25,9 @@ from data_ingest.coverage import (
 )
 from data_ingest.feed import Ask, Paging
 from data_ingest.funding_intervals import missing_payments, payment_times, record_intervals
+from data_ingest.numbering import mend_jumps
 from data_ingest.page_writer import write_page
-from data_ingest.paging import complete_parts, pieces, read_page
+from data_ingest.paging import beside, complete_parts, pieces, read_page
 from data_ingest.pull_report import Advance, PullReport
 from data_ingest.schema import OPTION_TRADES
 
@@ -118,6 +119,7 @@ class _Pull:
         self.usable = self.window
         self.closed: dict[str, Window] = {}
         self.aside: list[Window] = []
+        self.unnumbered: list[Shortfall] = []
         self.cut_elsewhere = False
         self.read = self.added = self.quarantined = 0
 
@@ -139,6 +141,8 @@ class _Pull:
             given_up = ("unanswered", str(error))
         if self.feed.steps_vary:
             record_intervals(self.store, self.key.exchange, self.key.market)
+        if self.feed.numbering:
+            self._ask_for_numbers(bool(given_up))
         return self._conclude(given_up)
 
     def _prepare(self) -> None:
@@ -150,7 +154,9 @@ class _Pull:
                 self.closed["not listed"] = (0, int(market["created"]))
         if self.feed.signed:
             self.client.sign_in()
-        now_ms = self.client.now_ms(None if self.feed.per_asset else self.key.market)
+        # An archive has no order books to tell the time by.
+        bookless = self.feed.per_asset or self.feed.archived
+        now_ms = self.client.now_ms(None if bookless else self.key.market)
         bar_ms = self.key.timeframe_ms
         # A bar that has not ended is not a fact yet.
         over_ms = now_ms // bar_ms * bar_ms if bar_ms else now_ms + 1
@@ -194,6 +200,8 @@ class _Pull:
         following: Ask | None = ask
         while following is not None:
             page = self._page(following, seen)
+            if not seen and not page.doubt and not self._cut_as_declared(following, page):
+                page = replace(page, doubt="a page is cut at another end than declared")
             if page.doubt:
                 self._halve(following, page)
                 return
@@ -205,34 +213,71 @@ class _Pull:
 
         A page that stays doubtful is returned only where smaller windows may help.
         """
-        confirmed = bool(self.step_ms)
         wait_s = self.client.first_wait_s
         for attempt in range(1 + DOUBTS):
             if attempt:
                 self.client.sleep(wait_s)
                 wait_s *= 2
-            answer, rows = self.client.call(
-                str(self.feed.endpoint),
-                self.feed.ask(ask),  # type: ignore[operator]
-                read=lambda answer: (answer, self.feed.read(answer, ask)),
-            )
-            more = self.feed.more(answer) if self.feed.more else None
-            token = self.feed.token(answer) if self.feed.token else None
-            page = read_page(self.feed, ask, rows, more, token, seen)
+            answer, rows = self._rows(ask)
+            follows = self._follows(answer)
+            page = read_page(self.feed, ask, rows, *follows, seen)
             if page.cut_elsewhere and self.cut_elsewhere:
                 return page
             if page.doubt:
                 continue
-            # An empty list is also what a sick server sends; of events, it is asked for twice.
-            if rows or confirmed:
+            if self._vouched_for(ask, page, follows):
                 return page
-            confirmed = True
+            page = replace(page, doubt="two readings of one page differ")
         if not page.cut_elsewhere:
             raise PagingError(
                 f"{self.key.exchange} {self.key.market} {self.key.feed}: {page.doubt} in the "
                 f"window from {ask.start_ms} to {ask.end_ms} ms, asked {1 + DOUBTS} times."
             )
         return page
+
+    def _rows(self, ask: Ask) -> tuple[Any, list[Row]]:
+        """Ask one question."""
+        answer, rows = self.client.call(
+            str(self.feed.endpoint),
+            self.feed.ask(ask),  # type: ignore[operator]
+            read=lambda answer: (answer, self.feed.read(answer, ask)),
+        )
+        return answer, rows
+
+    def _vouched_for(self, ask: Ask, page: Page, follows: tuple[bool | None, str | None]) -> bool:
+        """Say whether anything but the page itself speaks for it.
+
+        A row that is missing from a grid shows. Events leave no hole, but a page that holds as
+        many as were asked for lacks none. Any other is asked for again, and for no more than it
+        held: a row left out of its middle then lets another onto it, and a row left out at its
+        end is what the answer says is to follow. Where it says nothing, one more is asked for.
+        """
+        held = len(page.keys)
+        if self.step_ms or held >= ask.limit:
+            return True
+        tells = self.feed.more or self.feed.token
+        limit = (held if tells else held + 1) or ask.limit
+        answer, rows = self._rows(replace(ask, limit=limit))
+        width = len(self.feed.table.key)
+        again = frozenset(row[:width] for row in rows)
+        return (again, self._follows(answer)) == (page.keys, follows)
+
+    def _follows(self, answer: Any) -> tuple[bool | None, str | None]:
+        """Read what an answer says of further pages."""
+        more = self.feed.more(answer) if self.feed.more else None
+        return more, self.feed.token(answer) if self.feed.token else None
+
+    def _cut_as_declared(self, ask: Ask, page: Page) -> bool:
+        """Ask for what a full first page passed over: it must be nothing but the page's edge."""
+        if self.step_ms or not (found := beside(self.feed, ask, page)):
+            return True
+        question, expected = found
+        width = len(self.feed.table.key)
+        for _ in range(2):
+            _, rows = self._rows(question)
+            if frozenset(row[:width] for row in rows) == expected:
+                return True
+        return False
 
     def _halve(self, ask: Ask, page: Page) -> None:
         """Ask for both halves of a window, until pages are not full and so not cut anywhere."""
@@ -290,6 +335,17 @@ class _Pull:
                 mark_incomplete(cursor, self.key, hole)
         return bool(holes)
 
+    def _ask_for_numbers(self, silent: bool) -> None:
+        """Ask for events whose number was passed over, wherever the ledger calls them complete.
+
+        Also where nothing was left to ask: an earlier pull may have been killed before this.
+        """
+        written, self.unnumbered = mend_jumps(
+            self.store, self.client, self.feed, self.ask, self.key, silent=silent
+        )
+        self.read += sum(one.read for one in written)
+        self.added += sum(one.added for one in written)
+
     def _conclude(self, given_up: tuple[str, str] | None) -> PullReport:
         found = self._shortfalls(given_up)
         now_ms = time.time_ns() // 1_000_000
@@ -306,6 +362,7 @@ class _Pull:
         everything = (0, 2**62)
         regions = [(window, reason, REASONS[reason]) for reason, window in self.closed.items()]
         regions += [(window, "put aside", REASONS["put aside"]) for window in merge(self.aside)]
+        regions += [(one.window, one.reason, one.detail) for one in self.unnumbered]
         regions.append((everything, *(given_up or ("not served", REASONS["not served"]))))
         found = []
         left = self.store.missing(self.key, self.window)

@@ -94,6 +94,31 @@ class Paging(StrEnum):
 
 
 @dataclass(frozen=True)
+class Numbering:
+    """Events that an exchange numbers one by one, instrument by instrument.
+
+    A number that was passed over is an event that was not served; it can be asked for alone.
+
+    Parameters
+    ----------
+    column, instrument : str
+        The table's columns that hold the number, and what is numbered.
+    endpoint : str
+        ccxt's name of the raw endpoint that answers for a range of numbers.
+    ask : callable
+        Words a question from the instrument's native name, the first and the last number.
+    page_limit : int
+        Most rows that one answer has.
+    """
+
+    column: str
+    instrument: str
+    endpoint: str
+    ask: Callable[[str, int, int], dict[str, Any]]
+    page_limit: int
+
+
+@dataclass(frozen=True)
 class Feed:
     """One feed of one exchange.
 
@@ -132,6 +157,10 @@ class Feed:
         nothing new is the last.
     token : callable, optional
         Reads the mark of the next page from an answer.
+    numbering : Numbering, optional
+        How its events are numbered, where they are.
+    archived : bool
+        The exchange's usual host forgets within a day; a host of archives keeps all.
     accrual : str
         Which of the exchange's fields becomes ``rate``.
     signed : bool
@@ -158,6 +187,8 @@ class Feed:
     kept_rows: int | None = None
     more: Callable[[Any], bool] | None = None
     token: Callable[[Any], str | None] | None = None
+    numbering: Numbering | None = None
+    archived: bool = False
     accrual: str = ""
     signed: bool = False
     trap: str = ""
@@ -175,3 +206,12 @@ class Feed:
     def step(self, timeframe_ms: int) -> int:
         """Longest regular step between rows; 0 where rows are events."""
         return timeframe_ms or self.step_ms
+
+    def period(self, clock_ms: int) -> int:
+        """Return the bar length that fits a clock best: the longest not above it, or the shortest.
+
+        A feed without bars has 0.
+        """
+        if self.periods is None:
+            return 0
+        return max((p for p in self.periods if p <= clock_ms), default=min(self.periods))

@@ -18,6 +18,7 @@ from data_ingest.schema import (
     CHAIN,
     DELIVERY_PRICES,
     DEPTH,
+    EVENTS,
     FUNDING,
     INSTRUMENTS,
     LIQUIDATIONS,
@@ -25,6 +26,7 @@ from data_ingest.schema import (
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    SIGNALS,
     TRADES,
     VOLATILITY_INDEX,
 )
@@ -110,6 +112,10 @@ def inventory(store: DataStore) -> list[InventoryRow]:
             key = LedgerKey(exchange, "all", table.name)
             feed = table.name.replace("_", " ")
             rows.append(_describe(store, table, feed, key, {"exchange": exchange}, time))
+    for table, column in ((SIGNALS, "name"), (EVENTS, "calendar")):
+        for (name,) in store.rows(f"SELECT DISTINCT {column} FROM {table.name} ORDER BY 1"):
+            key = LedgerKey("outside", name, table.name)
+            rows.append(_describe(store, table, table.name, key, {column: name}, "known_ts_ms"))
     return rows
 
 

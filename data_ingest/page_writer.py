@@ -11,6 +11,8 @@ from data_ingest.store import Batch, DataStore, WriteResult
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pyarrow
+
     from data_ingest.clients import ExchangeClient
     from data_ingest.feed import Row
     from data_ingest.schema import FeedTable
@@ -50,32 +52,45 @@ def write_page(
     """
     batch = Batch(label, client.source, None, client.software, client.is_synthetic)
     with store.transaction() as cursor:
-        # Whole columns as lists: some fifteen times faster than rows one by one.
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        columns = columns or [[] for _ in table.columns]
-        unnested = ", ".join(
-            f"unnest(?::{kind}[]) AS {name}" for name, kind in table.columns.items()
-        )
-        cursor.execute(
-            "CREATE OR REPLACE TEMP TABLE raw_rows AS SELECT row_number() OVER () AS row_number, * "
-            f"FROM (SELECT {unnested})",
-            columns,
-        )
-        cursor.execute("CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM raw_rows")
-        found = bad_rows(cursor, table, "staged")
+        cursor.register("page", _as_arrow(table, rows))
+        kept = "page"
+        found = bad_rows(cursor, table, kept)
         refused = [rows[row.row_number - 1] for row in found]
         if found:
-            put_aside(cursor, table, client.source, found, "raw_rows", "staged")
+            kept = "staged"
+            cursor.execute("CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM page")
+            put_aside(cursor, table, client.source, found, "page", kept)
             if grid:
                 complete = _without(complete, table, refused)
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE accepted AS SELECT DISTINCT ON ({', '.join(table.key)}) "
-            "* EXCLUDE (row_number) FROM staged ORDER BY row_number"
-        )
+        if len({row[: len(table.key)] for row in rows}) < len(rows):
+            cursor.execute(
+                "CREATE OR REPLACE TEMP TABLE accepted AS SELECT DISTINCT ON "
+                f"({', '.join(table.key)}) * EXCLUDE (row_number) FROM {kept} ORDER BY row_number"
+            )
+            kept = "accepted"
         result = store.upsert(
-            cursor, table, "accepted", batch, complete, "replace", quarantined=len(found)
+            cursor, table, kept, batch, complete, "replace", quarantined=len(found)
         )
     return result, refused
+
+
+def _as_arrow(table: FeedTable, rows: Sequence[Row]) -> pyarrow.Table:
+    """Lay rows out as columns that DuckDB reads in place, numbered from 1."""
+    # Here, because it takes a tenth of a second to import.
+    import pyarrow as pa
+
+    kinds = {
+        "VARCHAR": pa.string(),
+        "BIGINT": pa.int64(),
+        "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(),
+    }
+    columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+    arrays = {
+        name: pa.array(column, kinds[kind])
+        for (name, kind), column in zip(table.columns.items(), columns, strict=True)
+    }
+    return pa.table({"row_number": pa.array(range(1, len(rows) + 1), pa.int64()), **arrays})
 
 
 def _without(

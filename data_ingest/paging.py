@@ -76,7 +76,7 @@ def read_page(
     token : str, optional
         The answer's mark of the next page.
     seen : frozenset
-        Keys of the page before.
+        Keys of the page before, with whose last row this one must begin.
     """
     columns = list(feed.table.columns)
     at = columns.index(feed.table.time)
@@ -98,6 +98,8 @@ def read_page(
         return doubtful("the answer belongs to another window")
     if feed.paging is Paging.WINDOW:
         return Page(inside, keys, whole, None)
+    if timed and not step_ms and seen and not keys & seen:
+        return doubtful("the page does not begin where the one before ended", cut_elsewhere=True)
     full = len(rows) >= ask.limit or bool(more)
     if full and not _in_order(times, feed.order):
         return doubtful(f"a full page is not {feed.order}", cut_elsewhere=timed)
@@ -120,7 +122,7 @@ def read_page(
             return Page(inside, keys, whole, None)
         proven = (_settled(oldest, step_ms), ask.end_ms)
         return Page(inside, keys, proven, replace(ask, end_ms=oldest + 1))
-    return _marked_page(feed, ask, inside, keys, times, token, seen)
+    return _marked_page(feed, ask, inside, keys, times, token, seen, more)
 
 
 def _marked_page(
@@ -131,6 +133,7 @@ def _marked_page(
     times: list[int],
     token: str | None,
     seen: frozenset[Row],
+    more: bool | None,
 ) -> Page:
     """Go on by the exchange's own mark or by a count, newest first, as the rows' times allow."""
     first = ask.token is None and ask.offset == 0
@@ -149,7 +152,7 @@ def _marked_page(
         if not first and len(seen) > 1:
             if not keys & seen:
                 return Page(inside, keys, None, None, "the list moved between two pages")
-            if len(times) > 1 and keys <= seen:
+            if (len(times) > 1 or more) and keys <= seen:
                 return Page(inside, keys, None, None, "the page before came again")
         over = not times or (not first and keys <= seen)
         going_on = replace(ask, offset=max(1, ask.offset + len(times) - 1))
@@ -178,6 +181,32 @@ def _stuck(rows: int, at_ms: int, limit: int) -> str:
     if rows >= limit:
         return f"more than {limit} rows share millisecond {at_ms}"
     return f"the rows after millisecond {at_ms} do not advance"
+
+
+def beside(feed: Feed, ask: Ask, page: Page) -> tuple[Ask, frozenset[Row]] | None:
+    """Find the part of a first page's window that should hold nothing but the page's edge.
+
+    A server that cuts a page at another end than declared still serves rows in the declared
+    order, and what it cut off lies there.
+
+    Returns
+    -------
+    (Ask, frozenset) or None
+        The question, and the keys that must answer it; None where the page leaves no such part.
+    """
+    at = list(feed.table.columns).index(feed.table.time)
+    width = len(feed.table.key)
+    times = [int(row[at]) for row in page.rows]
+    if feed.paging not in (Paging.FORWARD, Paging.BACKWARD) or not times or not page.next_ask:
+        return None
+    forward = feed.paging is Paging.FORWARD
+    edge_ms = min(times) if forward else max(times)
+    if edge_ms == (ask.start_ms if forward else ask.end_ms - 1):
+        return None
+    keys = frozenset(row[:width] for row, time in zip(page.rows, times, strict=True)
+                     if time == edge_ms)  # fmt: skip
+    asked = replace(ask, end_ms=edge_ms + 1) if forward else replace(ask, start_ms=edge_ms)
+    return asked, keys
 
 
 def split(start_ms: int, end_ms: int, step_ms: int) -> list[Window]:

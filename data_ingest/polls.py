@@ -5,10 +5,12 @@ A history of these is gathered by asking again and again; a snapshot vouches for
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from data_ingest.clients import FeedError
-from data_ingest.coverage import LedgerKey
+from data_ingest.clients import FeedError, RefusedError
+from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
+from data_ingest.expired import expired_rows
 from data_ingest.feed import Ask, Feed, Row, native_name
 from data_ingest.feed_table import find_feed
 from data_ingest.page_writer import write_page
@@ -17,7 +19,7 @@ from data_ingest.schema import DEPTH, INSTRUMENTS
 from data_ingest.symbols import EXCHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from data_ingest.clients import ExchangeClient
     from data_ingest.store import DataStore
@@ -131,18 +133,41 @@ def poll_depth(store: DataStore, client: ExchangeClient, symbol: str, at_ms: int
                       stored=result.read)  # fmt: skip
 
 
-def pull_instruments(store: DataStore, client: ExchangeClient, assets: Sequence[str]) -> PullReport:
-    """Pull the instruments of some assets; on Deribit, expired options too.
+def take_or_note(
+    store: DataStore,
+    keys: Sequence[LedgerKey],
+    take: Callable[[int], PullReport],
+    at_ms: int,
+) -> PullReport:
+    """Take one snapshot; one that cannot be had is gone for good, and is noted as such."""
+    window = (at_ms, at_ms + 1)
+    found: tuple[Shortfall, ...] = ()
+    try:
+        report = take(at_ms)
+    except FeedError as error:
+        reason = "refused" if isinstance(error, RefusedError) else "unanswered"
+        found = (Shortfall(*window, reason, str(error)),)
+        name = ",".join(sorted(key.market for key in keys))
+        report = PullReport(keys[0].exchange, name, keys[0].feed, 0, 0, 0, shortfalls=found)
+    with store.transaction() as cursor:
+        for key in keys:
+            write_shortfalls(cursor, key, window, found, time.time_ns() // 1_000_000)
+    return report
 
-    The other exchanges list only what is alive; what they listed at an earlier pull stays.
+
+def pull_instruments(store: DataStore, client: ExchangeClient, assets: Sequence[str]) -> PullReport:
+    """Pull the instruments of some assets; on Deribit, expired ones too.
+
+    The other exchanges list only what is alive. What they listed at an earlier pull stays, and
+    what the stored delivery prices name beside it is added, as far as its name tells what it was.
     """
     client.load_markets()
     markets = {market["id"]: market for market in client.ccxt.markets.values()}
     if client.exchange_id == "deribit":
         for asset in assets:
-            expired = {"currency": asset, "kind": "option", "expired": True}
-            live = {"currency": asset, "kind": "option"}
-            for query in (expired, live):
+            of = {"currency": asset}
+            queries = [{**of, "kind": kind, "expired": True} for kind in ("future", "option")]
+            for query in (*queries, {**of, "kind": "option"}):
                 markets |= {m["id"]: m for m in client.call("fetch_markets", query)}
     rows = [
         row
@@ -151,8 +176,10 @@ def pull_instruments(store: DataStore, client: ExchangeClient, assets: Sequence[
     ]
     label = LedgerKey(client.exchange_id, ",".join(sorted(assets)), "instruments")
     result, aside = write_page(store, client, INSTRUMENTS, label, rows, {})
-    return PullReport(client.exchange_id, label.market, label.feed, result.read, result.added,
-                      len(aside), stored=result.read)  # fmt: skip
+    gone = expired_rows(store, client.exchange_id, assets)
+    added = write_page(store, client, INSTRUMENTS, label, gone, {})[0].added if gone else 0
+    return PullReport(client.exchange_id, label.market, label.feed, result.read + len(gone),
+                      result.added + added, len(aside), stored=result.read + len(gone))  # fmt: skip
 
 
 def _instrument_row(exchange: str, market: dict[str, Any]) -> Row | None:

@@ -40,6 +40,7 @@ class AssetPrices:
     depth_usd: np.ndarray
     notes: tuple[str, ...]
     sources: tuple[DataSource, ...]
+    index_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ def candle_prices(store: DataStore, market: MarketSpec, asset: str, ts: np.ndarr
         sources.append(marks.source)
     else:
         notes.append(f"{asset}: mark is the trade close, for want of gapless mark candles.")
-    index, index_source, index_note = _index(store, market, asset, ts, bars["close"])
+    index, index_source, index_note = own_index(store, market, asset, ts, bars["close"])
     sources.append(index_source)
     funding, funding_source, funding_note = funding_accrual(store, market, asset, ts)
     sources.append(funding_source)
     depth_usd, depth_source, depth_note = _depth(store, market, asset, ts, volume_usd)
     sources.append(depth_source)
-    notes += [note for note in (index_note, funding_note, depth_note) if note]
+    notes += [note for note in (funding_note, depth_note) if note]
     return AssetPrices(
         index=index,
         mark=bars["close"],
@@ -102,6 +103,7 @@ def candle_prices(store: DataStore, market: MarketSpec, asset: str, ts: np.ndarr
         depth_usd=depth_usd,
         notes=tuple(notes),
         sources=tuple(source for source in sources if source is not None),
+        index_note=index_note,
     )
 
 
@@ -129,14 +131,17 @@ def load_bars(store: DataStore, market: MarketSpec, symbol: str, kind: str, ts: 
             )
         return Bars(fields, [], None)
     timeframe = int(timeframes[0][0])
-    # A bar of the clock exists only where every finer bar of it does.
-    bars = store.columns(
-        f"SELECT open_ms // {clock} * {clock} AS bar_ms, max(high) AS high, min(low) AS low, "
-        f"arg_max(close, open_ms) AS close, sum(volume_usd) AS volume_usd FROM candles "
-        f"WHERE {where} AND timeframe_ms = {timeframe} GROUP BY bar_ms "
-        f"HAVING count(*) = {clock // timeframe} ORDER BY bar_ms",
-        parameters,
-    )
+    rows_of = f"FROM candles WHERE {where} AND timeframe_ms = {timeframe}"
+    if timeframe == clock:
+        read = f"SELECT open_ms AS bar_ms, high, low, close, volume_usd {rows_of} ORDER BY open_ms"
+    else:
+        # A bar of the clock exists only where every finer bar of it does.
+        read = (
+            f"SELECT open_ms // {clock} * {clock} AS bar_ms, max(high) AS high, min(low) AS low, "
+            f"arg_max(close, open_ms) AS close, sum(volume_usd) AS volume_usd {rows_of} "
+            f"GROUP BY bar_ms HAVING count(*) = {clock // timeframe} ORDER BY bar_ms"
+        )
+    bars = store.columns(read, parameters)
     rows = (bars["bar_ms"] - first_open) // clock
     for name in _BAR_FIELDS:
         fields[name][rows] = bars[name]
@@ -196,9 +201,10 @@ def as_of(at_ms: np.ndarray, values: np.ndarray, ts: np.ndarray, max_age_ms: int
     return np.where(fresh, values[np.maximum(found, 0)], np.nan)
 
 
-def _index(
+def own_index(
     store: DataStore, market: MarketSpec, asset: str, ts: np.ndarray, mark: np.ndarray
 ) -> tuple[np.ndarray, DataSource | None, str]:
+    """Return the exchange's own index, or ``mark`` itself where none is recorded, and a note."""
     symbol = market.symbol(asset)
     bars = load_bars(store, market, symbol, "index", ts)
     if bars.source is not None and not bars.gaps:

@@ -11,15 +11,21 @@ from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
 from data_ingest.downloader import download
 from data_ingest.feed import Paging
 from data_ingest.feed_table import FEEDS, candle_kinds, find_feed
-from data_ingest.polls import poll_brackets, poll_chain, poll_depth, pull_instruments
+from data_ingest.polls import (
+    poll_brackets,
+    poll_chain,
+    poll_depth,
+    pull_instruments,
+    take_or_note,
+)
 from data_ingest.pull_report import Advance, PullReport
+from data_ingest.symbols import EXCHANGES, perpetual_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from data_ingest.clients import ExchangeClient
     from data_ingest.coverage import Window
-    from data_ingest.feed import Feed
     from data_ingest.pull_report import Progress
     from data_ingest.spec import MarketSpec
     from data_ingest.store import DataStore
@@ -81,11 +87,12 @@ class _MarketPull:
         self.reports: list[PullReport] = []
         self.down: dict[str, str] = {}
         self.set_clock = simulator_clock(base_url) if simulate_clock and base_url else None
-        self.perpetuals = open_exchange(market.exchange, base_url)
+        self.perpetuals = open_exchange(market.exchange, base_url, sleep=store.rest)
         options = market.options
         same = options is not None and options.exchange == market.exchange
         self.chain = (
-            self.perpetuals if same else open_exchange(options.exchange, base_url)
+            self.perpetuals if same else
+            open_exchange(options.exchange, base_url, sleep=store.rest)
         ) if options else None  # fmt: skip
 
     def run(self) -> list[PullReport]:
@@ -93,8 +100,10 @@ class _MarketPull:
         market = self.market
         if isinstance(market.clock, int):
             self._history(market.clock)
+            self._index_sources(market.clock)
         if market.options and market.options.trades:
-            archive = open_exchange(market.options.exchange, self.base_url, archive=True)
+            archive = open_exchange(market.options.exchange, self.base_url, archive=True,
+                                    sleep=self.store.rest)  # fmt: skip
             for asset in market.assets:
                 self._download(archive, "option_trades", asset, (market.start, market.end))
         for name in market.feeds:
@@ -102,6 +111,7 @@ class _MarketPull:
         self._poll()
         # Last, with the clock at the window's end: only now has every polled option been listed.
         for client in {id(c): c for c in (self.perpetuals, self.chain) if c}.values():
+            self._deliveries(client)
             self._once(client, "instruments", ",".join(sorted(market.assets)),
                        partial(pull_instruments, self.store, client, market.assets))  # fmt: skip
         return self.reports
@@ -115,6 +125,43 @@ class _MarketPull:
                 self._download(client, f"{kind}_candles", symbol, window, clock_ms)
             # The payment at the very end belongs to the last bar.
             self._download(client, "funding", symbol, (window[0], window[1] + 1))
+        for future in market.dated_futures():
+            # The bar in which it is delivered is its last.
+            last_ms = -(-future.expiry_ms // clock_ms) * clock_ms
+            life = (window[0], min(window[1], last_ms))
+            if life[0] < life[1]:
+                self._download(client, "trade_candles", future.symbol, life, clock_ms)
+
+    def _deliveries(self, client: ExchangeClient) -> None:
+        """Pull what names the expired options and futures, where they are not listed."""
+        market = self.market
+        options = client is self.chain
+        futures = client is self.perpetuals and bool(market.futures)
+        name = "delivery_prices"
+        # Of the others only options are asked for, and Binance delivers futures alone.
+        wanted = futures if client.exchange_id.startswith("binance") else options
+        if client.exchange_id == "deribit" or (client.exchange_id, name) not in FEEDS:
+            return
+        if wanted and name not in market.feeds:
+            for asset in market.assets:
+                self._download(client, name, asset, (market.start, market.end))
+
+    def _index_sources(self, clock_ms: int) -> None:
+        """Pull the trade candles that a composite index reads and the market itself does not."""
+        market = self.market
+        if market.index is None:
+            return
+        clients = {self.perpetuals.exchange_id: self.perpetuals}
+        for asset in market.assets:
+            for exchange, symbol in market.index.of(asset):
+                own = (exchange, symbol) == (market.exchange, market.symbol(asset))
+                if own or exchange not in EXCHANGES:  # what is not pulled from is imported
+                    continue
+                if exchange not in clients:
+                    clients[exchange] = open_exchange(exchange, self.base_url,
+                                                      sleep=self.store.rest)  # fmt: skip
+                self._download(clients[exchange], "trade_candles", symbol,
+                               (market.start, market.end), clock_ms)  # fmt: skip
 
     def _further(self, name: str) -> None:
         """Pull a feed that the tape does not need, from the first exchange that has it."""
@@ -122,7 +169,12 @@ class _MarketPull:
         clients = (self.perpetuals, self.chain)
         client = next(c for c in clients if c and (c.exchange_id, name) in FEEDS)
         feed = find_feed(client.exchange_id, name)
-        targets = market.assets if feed.per_asset else tuple(map(market.symbol, market.assets))
+        targets = market.assets if feed.per_asset else tuple(
+            market.symbol(asset) if client is self.perpetuals
+            else perpetual_symbol(client.exchange_id, asset) for asset in market.assets
+        )  # fmt: skip
+        if feed.archived:
+            client = open_exchange(client.exchange_id, self.base_url, archive=True)
         if feed.paging is Paging.NOW:
             now_ms = market.end if self.set_clock else time.time_ns() // 1_000_000
             if self.set_clock:
@@ -130,15 +182,10 @@ class _MarketPull:
             self._once(client, name, ",".join(sorted(targets)),
                        partial(poll_brackets, self.store, client, targets, now_ms))  # fmt: skip
             return
+        clock_ms = market.clock if isinstance(market.clock, int) else 3_600_000
         for target in targets:
-            self._download(client, name, target, (market.start, market.end), self._period(feed))
-
-    def _period(self, feed: Feed) -> int:
-        """Return the bar length that fits the market's clock best: the longest not above it."""
-        if feed.periods is None:
-            return 0
-        clock_ms = self.market.clock if isinstance(self.market.clock, int) else 3_600_000
-        return max((p for p in feed.periods if p <= clock_ms), default=min(feed.periods))
+            window = (market.start, market.end)
+            self._download(client, name, target, window, feed.period(clock_ms))
 
     def _download(
         self, client: ExchangeClient, name: str, target: str, window: Window, period_ms: int = 0
@@ -250,21 +297,15 @@ class _MarketPull:
         poll: Callable[[int], PullReport],
         at_ms: int,
     ) -> PullReport:
-        """Take one snapshot; one that cannot be had is gone for good, and is noted as such."""
-        window = (at_ms, at_ms + 1)
-        found: tuple[Shortfall, ...] = ()
-        try:
+        """Take one snapshot, unless its exchange is down."""
+
+        def ask(at_ms: int) -> PullReport:
             if sentence := self.down.get(client.exchange_id):
                 raise FeedError(sentence)
-            report = poll(at_ms)
-        except FeedError as error:
-            reason = "refused" if isinstance(error, RefusedError) else "unanswered"
-            if client.exchange_id not in self.down and reason == "unanswered":
-                self._probe(client)
-            found = (Shortfall(*window, reason, str(error)),)
-            name = ",".join(sorted(key.market for key in keys))
-            report = PullReport(keys[0].exchange, name, keys[0].feed, 0, 0, 0, shortfalls=found)
-        with self.store.transaction() as cursor:
-            for key in keys:
-                write_shortfalls(cursor, key, window, found, time.time_ns() // 1_000_000)
+            return poll(at_ms)
+
+        report = take_or_note(self.store, keys, ask, at_ms)
+        silent = any(one.reason == "unanswered" for one in report.shortfalls)
+        if silent and client.exchange_id not in self.down:
+            self._probe(client)
         return report

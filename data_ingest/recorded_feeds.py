@@ -10,11 +10,13 @@ from data_ingest.schema import (
     ACCOUNT_FLOWS,
     CANDLES,
     CHAIN,
+    EVENTS,
     FUNDING,
     LIQUIDATIONS,
     LONG_SHORT_RATIO,
     OPEN_INTEREST,
     OPTION_TRADES,
+    SIGNALS,
     TRADES,
     VOLATILITY_INDEX,
 )
@@ -27,6 +29,9 @@ OPTION_TERMS = ("asset", "strike", "option_type", "expiry")
 
 NATIVE = "native"
 """The column in which each row names its market, where a file holds several."""
+
+PRICE = "price"
+"""The column of which candles are made, where a file holds ticks and no bars."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ RECORDED_FEEDS = {
     "trades": RecordedFeed(
         TRADES,
         ("price", "amount_base", "side"),
-        ("trade_id", "liquidation"),
+        ("trade_id", "liquidation", "trade_seq"),
         identifier="trade_id",
     ),
     "account_fills": RecordedFeed(
@@ -106,5 +111,12 @@ RECORDED_FEEDS = {
     ),
     "account_flows": RecordedFeed(
         ACCOUNT_FLOWS, ("account", "amount_usd"), ("flow_id",), identifier="flow_id"
+    ),
+    "signals": RecordedFeed(SIGNALS, ("name", "kind", "value")),
+    "events": RecordedFeed(
+        EVENTS,
+        ("calendar", "kind", "title"),
+        ("event_id", "assets", "detail", "cancelled"),
+        identifier="event_id",
     ),
 }  # fmt: skip

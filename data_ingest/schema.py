@@ -67,8 +67,11 @@ class FeedTable:
 
     @property
     def time(self) -> str:
-        """The column that says when a row happened, or when its bar opened."""
-        return "open_ms" if "open_ms" in self.key else "ts_ms"
+        """The column that says when a row happened, when its bar opened, or it was announced."""
+        if "open_ms" in self.key:
+            return "open_ms"
+        # An event may have no time of its own any more; its announcement always has.
+        return "known_ts_ms" if "known_ts_ms" in self.key and "ts_ms" not in self.key else "ts_ms"
 
     @property
     def create_sql(self) -> str:
@@ -208,6 +211,7 @@ TRADES = FeedTable(
         "amount_base": "DOUBLE",
         "side": "VARCHAR",
         "liquidation": "VARCHAR",
+        "trade_seq": "BIGINT",
     },
 )
 ACCOUNT_FILLS = FeedTable(
@@ -249,6 +253,26 @@ ACCOUNT_FLOWS = FeedTable(
     {"ts_ms": "BIGINT", "account": "VARCHAR", "amount_usd": "DOUBLE"},
 )
 
+# What is not traded: dated by what it is about and by when it was known. A revision, or an event
+# that is put off, is a row of its own beside the earlier one.
+SIGNALS = FeedTable(
+    "signals",
+    {"name": "VARCHAR", "ts_ms": "BIGINT", "known_ts_ms": "BIGINT"},
+    {"value": "DOUBLE", "unit": "VARCHAR", "kind": "VARCHAR"},
+)
+EVENTS = FeedTable(
+    "events",
+    {"calendar": "VARCHAR", "event_id": "VARCHAR", "known_ts_ms": "BIGINT"},
+    {
+        "ts_ms": "BIGINT",
+        "kind": "VARCHAR",
+        "title": "VARCHAR",
+        "assets": "VARCHAR",
+        "detail": "VARCHAR",
+        "cancelled": "BOOLEAN",
+    },
+)
+
 FEED_TABLES = (
     CANDLES,
     FUNDING,
@@ -266,6 +290,8 @@ FEED_TABLES = (
     ACCOUNT_FILLS,
     LIQUIDATIONS,
     ACCOUNT_FLOWS,
+    SIGNALS,
+    EVENTS,
 )
 
 # What brings a store of version v to v + 1, as statements run in one transaction with the new

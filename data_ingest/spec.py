@@ -105,6 +105,93 @@ class OptionsSpec(_Frozen):
         return self
 
 
+class IndexSource(_Frozen):
+    """One market whose trades count for a composite index.
+
+    Parameters
+    ----------
+    exchange : str
+        One of `EXCHANGES`, or any name that an import stored candles under.
+    symbol : str, optional
+        Unified symbol, in which ``{asset}`` stands for each asset, as in ``{asset}/USDT``; one
+        without it counts for its own asset only. The exchange's usual perpetual if not given.
+    """
+
+    exchange: str
+    symbol: str | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> IndexSource:
+        if self.symbol is None and self.exchange not in EXCHANGES:
+            raise ValueError(
+                f"{self.exchange!r} is not pulled from, so its source needs a symbol, for example "
+                f"'{{asset}}/USDT'.{nearest(self.exchange, EXCHANGES)}"
+            )
+        if self.symbol is not None and "/" not in self.symbol:
+            raise ValueError(f"{self.symbol!r} is no unified symbol; write one such as BTC/USDT")
+        return self
+
+    def of(self, asset: str) -> str | None:
+        """Return the symbol that counts for an asset, if one does."""
+        if self.symbol is None:
+            return perpetual_symbol(self.exchange, asset)
+        symbol = self.symbol.replace("{asset}", asset)
+        return symbol if symbol.split("/")[0] == asset else None
+
+
+class IndexSpec(_Frozen):
+    """An index built here from the trades of several exchanges; see `data_ingest.composite`.
+
+    Parameters
+    ----------
+    sources : sequence of IndexSource
+        Whose trade candles count; their order does not matter.
+    max_age : duration
+        A source whose last trade is older is stale and does not count.
+    max_deviation : fraction
+        A source farther from the median of the fresh ones does not count.
+    min_sources : int
+        Fewer make no price; ``market.max_gap`` says how long the last one may then hold.
+    weights : {"volume", "equal"}
+        By US dollars traded in the ``weight_window`` before the instant, or alike.
+    weight_window : duration
+        See ``weights``.
+    method : {"trimmed_mean", "mean", "median"}
+        How what counts is joined.
+    """
+
+    sources: tuple[IndexSource, ...] = Field(min_length=2)
+    max_age: DurationMs = Field(default=5 * 60_000, ge=0)
+    max_deviation: Fraction = Field(default=0.01, gt=0, le=0.5)
+    min_sources: int = Field(default=2, ge=1)
+    weights: Literal["volume", "equal"] = "volume"
+    weight_window: DurationMs = Field(default=MS_PER_DAY, gt=0)
+    method: Literal["trimmed_mean", "mean", "median"] = "trimmed_mean"
+
+    def of(self, asset: str) -> tuple[tuple[str, str], ...]:
+        """Return exchange and symbol of every source of an asset."""
+        named = ((source.exchange, source.of(asset)) for source in self.sources)
+        return tuple((exchange, symbol) for exchange, symbol in named if symbol is not None)
+
+    def refuse_for(self, assets: tuple[str, ...]) -> None:
+        """Refuse sources that name one market twice, or are too few for an asset."""
+        for source in self.sources:
+            if all(source.of(asset) is None for asset in assets):
+                raise ValueError(
+                    f"index.sources: {source.symbol!r} is of none of the assets {', '.join(assets)}"
+                )
+        for asset in assets:
+            pairs = self.of(asset)
+            for exchange, symbol in pairs:
+                if pairs.count((exchange, symbol)) > 1:
+                    raise ValueError(f"index.sources names {exchange} {symbol} twice")
+            if len(pairs) < max(2, self.min_sources):
+                raise ValueError(
+                    f"index.sources: {asset} has {len(pairs)} of them; an index needs at least "
+                    f"{max(2, self.min_sources)}"
+                )
+
+
 class MarketSpec(_Frozen):
     """A window of a market on one clock.
 
@@ -142,6 +229,15 @@ class MarketSpec(_Frozen):
     feeds : sequence of str
         Feeds that a pull gathers beside what the tape is built from, for example
         ``[open_interest, dvol]``; the options' exchange gives those that ``exchange`` lacks.
+    index : IndexSpec, optional
+        Build the index from several exchanges instead of taking the exchange's own.
+    signals : sequence of str
+        Imported outside signals that the tape carries, as last known at each row.
+    calendars : sequence of str
+        Imported calendars whose events the tape carries, as announced.
+    snapshot : str, optional
+        Folder of a frozen store, beside the config or in the workspace, that the market is
+        read from instead of a store.
     """
 
     exchange: str
@@ -160,6 +256,11 @@ class MarketSpec(_Frozen):
     imports: tuple[str, ...] = ()
     # They change no tape, so a market without them keeps the identity that it always had.
     feeds: tuple[str, ...] = Field(default=(), exclude_if=lambda feeds: not feeds)
+    index: IndexSpec | None = Field(default=None, exclude_if=lambda index: index is None)
+    signals: tuple[str, ...] = Field(default=(), exclude_if=lambda signals: not signals)
+    calendars: tuple[str, ...] = Field(default=(), exclude_if=lambda calendars: not calendars)
+    # Where the data lies is no part of what it is; a run records the snapshot's digest instead.
+    snapshot: str | None = Field(default=None, min_length=1, exclude=True)
 
     @model_validator(mode="after")
     def _consistent(self) -> MarketSpec:
@@ -185,8 +286,10 @@ class MarketSpec(_Frozen):
                     f"{future.symbol!r} is a future of {future.asset}, which is not among the "
                     f"assets.{nearest(future.asset, self.assets)}"
                 )
-        if len(set(self.futures)) != len(self.futures):
-            raise ValueError("futures names a future twice")
+        listed = {"futures": self.futures, "signals": self.signals, "calendars": self.calendars}
+        for what, names in listed.items():
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} names a {what[:-1]} twice")
         having = {self.exchange, self.options.exchange if self.options else self.exchange}
         known = sorted({name for exchange, name in FEEDS if exchange in having} - PULLED_ANYWAY)
         for name in self.feeds:
@@ -195,7 +298,11 @@ class MarketSpec(_Frozen):
                     f"{' and '.join(sorted(having))} have no further feed {name!r}; feeds may "
                     f"name {', '.join(known)}"
                 )
+        if self.index is not None:
+            self.index.refuse_for(self.assets)
         if not isinstance(self.clock, int):
+            if self.index is not None:
+                raise ValueError("index needs candles; clock: snapshots has none")
             if self.intrabar != "close":
                 raise ValueError("intrabar: high_low needs candles; clock: snapshots has none")
             if self.options is None:

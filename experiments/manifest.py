@@ -9,14 +9,17 @@ import hashlib
 import json
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backtest.cache import kernel_hash
 from backtest.errors import RunError
+
+if TYPE_CHECKING:
+    from backtest.tape import DataSource
 
 ROOMS = ("backtest", "data_ingest", "strategies", "optimize", "experiments")
 PACKAGES = (
@@ -51,6 +54,9 @@ class Manifest:
         Sha256 of all sources; name of the compiled kernels.
     packages, python, system, processor
         What the code ran on.
+    snapshot_name, snapshot_digest
+        The frozen store that the market was read from and the sha256 of its contents, wherever
+        it lies; None where it was a store that goes on changing.
     format
         Version of this list.
     """
@@ -71,6 +77,8 @@ class Manifest:
     python: str
     system: str
     processor: str
+    snapshot_name: str | None = None
+    snapshot_digest: str | None = None
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +106,8 @@ class Manifest:
         except json.JSONDecodeError as error:
             raise RunError(f"the manifest is not readable as JSON: {error}.") from None
         known = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or not known - {"format"} <= values.keys():
+        required = {f.name for f in fields(cls) if f.default is MISSING}
+        if not isinstance(values, dict) or not required <= values.keys():
             raise RunError("the manifest lacks fields; it was not written by remargin.")
         if values.get("format", 0) > FORMAT:
             raise RunError(
@@ -123,6 +132,7 @@ def make_manifest(
     seed: int,
     batch: int,
     options: dict[str, Any] | None = None,
+    snapshot: DataSource | None = None,
 ) -> Manifest:
     """Describe a run on this machine, with this code."""
     commit, dirty = code_version()
@@ -143,6 +153,8 @@ def make_manifest(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         processor=processor_name(),
+        snapshot_name=snapshot.market if snapshot else None,
+        snapshot_digest=snapshot.sha256 if snapshot else None,
     )
 
 

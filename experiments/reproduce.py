@@ -14,6 +14,7 @@ from backtest.tape import array_digest
 from experiments.archive import load_result, load_study, stored_arrays
 from experiments.config import config_from
 from experiments.manifest import package_versions, source_hash
+from experiments.market_data import snapshot_of
 from experiments.run import (
     Inputs,
     Role,
@@ -77,7 +78,7 @@ def reproduce(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reproduction:
-    """Repeat a run and compare tape, book, config, metrics and trials, in this order.
+    """Repeat a run and compare snapshot, tape, book, config, metrics and trials, in this order.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def reproduce(
     tracker
         Where the run is kept.
     store
-        DuckDB file; the config's or the workspace's if not given.
+        DuckDB file or snapshot; the config's or the workspace's if not given.
     inputs
         Tape and book, if they are built already.
     workers
@@ -130,6 +131,9 @@ def _steps(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield what is compared; a replay starts only when everything before it was equal."""
+    if manifest.snapshot_digest:
+        read = snapshot_of(inputs.tape)
+        yield "snapshot digest", manifest.snapshot_digest, read.sha256 if read else None
     yield "tape digest", manifest.tape_digest, inputs.tape.digest
     yield "book digest", manifest.book_digest, inputs.book.digest
     yield "config hash", manifest.config_hash, config.digest

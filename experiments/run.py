@@ -18,7 +18,7 @@ from experiments.archive import load_result, save_result, save_study
 from experiments.config import RunConfig, canonical_json, load_config
 from experiments.manifest import Manifest, make_manifest
 from experiments.track import OpenRun, RunRecord, Tracker, flat_parameters
-from experiments.workspace import Workspace, held_alone, store_path
+from experiments.workspace import Workspace, held_alone
 from optimize.bootstrap import Comparison, compare_paired
 from optimize.study import Problem, StudyResult
 from optimize.study import run_study as search_and_judge
@@ -87,18 +87,21 @@ class PolicyComparison:
 
 
 def tape_of(config: RunConfig, store: Path | None = None) -> MarketTape:
-    """Build a config's market tape from the store.
+    """Build a config's market tape from the snapshot that it names, or else from the store.
 
     Raises
     ------
     DataError
-        If there is no store, or it lacks the market.
+        If there is no store, it lacks the market, or a byte of the snapshot was changed.
     """
-    from data_ingest.build import build_tape
-    from data_ingest.store import DataStore
+    from dataclasses import replace
 
-    with DataStore(store_path(store, config.store), read_only=True) as opened:
-        return build_tape(opened, config.market)
+    from data_ingest.build import build_tape
+    from experiments.market_data import opened_market
+
+    with opened_market(config, store) as (opened, snapshot):
+        tape = build_tape(opened, config.market)
+    return replace(tape, sources=snapshot + tape.sources) if snapshot else tape
 
 
 def book_of(config: RunConfig, tape: MarketTape) -> AccountBook:
@@ -360,8 +363,11 @@ def _stored_replay(tracker: Tracker, record: RunRecord) -> ReplayResult:
 def _manifest(kind: str, config: RunConfig, inputs: Inputs, options: dict[str, Any]) -> Manifest:
     if not config.raw:
         raise ConfigError("a config has to be loaded from a file or from plain values.")
+    from experiments.market_data import snapshot_of
+
     return make_manifest(
         kind,
+        snapshot=snapshot_of(inputs.tape),
         tape_digest=inputs.tape.digest,
         book_digest=inputs.book.digest,
         config=config.raw,

@@ -114,7 +114,11 @@ class Tracker:
             "remargin.book_digest": manifest.book_digest,
             "remargin.config_hash": manifest.config_hash,
             "remargin.commit": manifest.commit or "none",
-        } | ({_PARENT: parent} if parent else {})
+        }
+        if manifest.snapshot_digest:
+            tags["remargin.snapshot"] = f"{manifest.snapshot_name} {manifest.snapshot_digest}"
+        if parent:
+            tags[_PARENT] = parent
         client = self._client
         run = client.create_run(self._experiment(client), tags=tags, run_name=name)
         opened = OpenRun(client, run.info.run_id)

@@ -33,6 +33,11 @@ class Workspace:
         return self.home / "store.duckdb"
 
     @property
+    def snapshots(self) -> Path:
+        """The folder of frozen stores that are called by name."""
+        return self.home / "snapshots"
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's database; ``MLFLOW_TRACKING_URI`` moves it elsewhere."""
         given = os.environ.get("MLFLOW_TRACKING_URI")
@@ -51,13 +56,17 @@ class Workspace:
 def store_path(given: str | Path | None = None, config_store: str | None = None) -> Path:
     """Return the store to use: the one given, else the config's, else the workspace's.
 
+    The folder of a snapshot counts as a store that can only be read.
+
     Raises
     ------
     DataError
         If there is no such file.
     """
+    from data_ingest.manifest import is_frozen
+
     path = Path(given or config_store or Workspace.default().store)
-    if not path.is_file():
+    if not path.is_file() and not is_frozen(path):
         raise DataError(
             f"there is no store at {path}; run 'remargin data pull' or 'remargin data import'."
         )

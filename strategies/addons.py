@@ -9,6 +9,7 @@ from __future__ import annotations
 from strategies.collateral import Collateral
 from strategies.concentration import Concentration
 from strategies.de_peg import DePeg
+from strategies.event_window import EventWindow
 from strategies.liquidity import Liquidity
 from strategies.naked_shorts import NakedShorts
 from strategies.oracle_confidence import OracleConfidence
@@ -22,4 +23,5 @@ ADDONS = (
     OracleConfidence,
     NakedShorts,
     ShortOptions,
+    EventWindow,
 )

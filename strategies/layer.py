@@ -28,6 +28,7 @@ Need = Literal[
     "entry prices",
     "confidence",
     "insurance fund",
+    "calendars",
 ]
 """What a law reads, as `remargin policy list` tells it."""
 ScaleLaw = Literal["homogeneous", "superlinear", "none"]

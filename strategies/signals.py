@@ -2,7 +2,8 @@
 
 Row ``t`` of every signal reads rows ``<= t`` of the tape, and elapsed time is read off the
 clock, so irregular rows weigh as much as they last. Before there is history, an estimator says
-what its ``prior`` says; the prior then fades as evidence comes in.
+what its ``prior`` says; the prior then fades as evidence comes in. `Outside` raises any of them by
+what a signal from outside the market says.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numba
 import numpy as np
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from backtest.kernels.black76 import STRICT
 from backtest.settings import TIME
@@ -66,9 +67,60 @@ class Rolling(Choice):
         return np.asarray(_rolling(tape.ts, tape.index, self.window, self.prior))
 
 
-VOLATILITY_ESTIMATORS: tuple[type[Any], ...] = (EWMA, Rolling, Implied)
+_OF_THE_MARKET: tuple[type[Any], ...] = (EWMA, Rolling, Implied)
+
+
+class Outside(Choice):
+    """An estimate that rises with a signal from outside the market: a credit spread, a fear index.
+
+    Twice the estimate where ``gain * (signal - calm)`` is one; never less than the estimate.
+    """
+
+    name: ClassVar[str] = "outside"
+
+    signal: str = Field("", description="name of the tape's signal, one of market.signals")
+    calm: Knob = knob(
+        0.0,
+        low=-1e6,
+        high=1e6,
+        unit="of the signal",
+        doc="value up to which it changes nothing",
+        stress="down",
+    )
+    gain: Knob = knob(
+        1.0,
+        low=0.0,
+        high=1e4,
+        unit="per unit of the signal",
+        doc="relative rise for each unit above calm",
+        stress="up",
+    )
+    most: Knob = knob(
+        3.0, low=1.0, high=20.0, unit="times the estimate", doc="highest multiple", stress="up"
+    )
+    estimator: Annotated[
+        EWMA | Rolling | Implied,
+        BeforeValidator(read_choice("volatility estimator", _OF_THE_MARKET)),
+    ] = EWMA()
+
+    def __call__(self, tape: MarketTape) -> np.ndarray:
+        """Return annualised volatility of the index, ``(T, A)``, as a fraction.
+
+        While the signal is not yet known the estimate stands as it is.
+
+        Raises
+        ------
+        DataError
+            If the tape does not carry the signal.
+        """
+        value = tape.signal(self.signal)[:, None]
+        excess = np.where(np.isnan(value), 0.0, self.gain * (value - self.calm))
+        return np.asarray(self.estimator(tape) * np.clip(1.0 + excess, 1.0, self.most))
+
+
+VOLATILITY_ESTIMATORS: tuple[type[Any], ...] = (*_OF_THE_MARKET, Outside)
 VolatilityEstimator = Annotated[
-    EWMA | Rolling | Implied,
+    EWMA | Rolling | Implied | Outside,
     BeforeValidator(read_choice("volatility estimator", VOLATILITY_ESTIMATORS)),
 ]
 """The field type of a policy's ``estimator``."""

@@ -2,6 +2,24 @@
 
 from data_ingest.quality.arrivals import keep_arrivals
 from data_ingest.quality.boundary import BadRow, bad_rows, put_aside
-from data_ingest.quality.row_rules import CHAIN_INSTRUMENT_RULES
+from data_ingest.quality.row_rules import (
+    CHAIN_INSTRUMENT_RULES,
+    NO_FORECAST_RULES,
+    OUTSIDE_KINDS,
+    RowRule,
+    absent,
+    never,
+)
 
-__all__ = ["CHAIN_INSTRUMENT_RULES", "BadRow", "bad_rows", "keep_arrivals", "put_aside"]
+__all__ = [
+    "CHAIN_INSTRUMENT_RULES",
+    "NO_FORECAST_RULES",
+    "OUTSIDE_KINDS",
+    "BadRow",
+    "RowRule",
+    "absent",
+    "bad_rows",
+    "keep_arrivals",
+    "never",
+    "put_aside",
+]

@@ -50,9 +50,9 @@ def bad_rows(
     relation : str
         Name of a table with the feed's columns and ``row_number``.
     extra_rules : sequence of RowRule
-        Rules over further columns of the relation.
+        Rules over further columns of the relation; their reasons come first.
     """
-    found = broken_rows(cursor, (*ROW_RULES[table.name], *extra_rules), relation)
+    found = broken_rows(cursor, (*extra_rules, *ROW_RULES[table.name]), relation)
     known = {row.row_number for row in found}
     return sorted(
         [*found, *_contradictions(cursor, table, relation, known)], key=lambda row: row.row_number

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest.events import EVENT_KINDS
 from data_ingest.schema import (
     ACCOUNT_FILLS,
     ACCOUNT_FLOWS,
@@ -21,6 +22,7 @@ from data_ingest.schema import (
     CHAIN,
     DELIVERY_PRICES,
     DEPTH,
+    EVENTS,
     FUNDING,
     INSTRUMENTS,
     LIQUIDATIONS,
@@ -28,6 +30,7 @@ from data_ingest.schema import (
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    SIGNALS,
     TRADES,
     VOLATILITY_INDEX,
 )
@@ -50,6 +53,12 @@ _UNITS = {
     "contract_size": "per contract",
 }
 
+
+SIGNAL_KINDS = ("rate", "spread", "price", "volatility", "sentiment", "other")
+"""What an outside signal can be; a rate or a spread is a fraction a year."""
+
+OUTSIDE_KINDS = {SIGNALS.name: SIGNAL_KINDS, EVENTS.name: EVENT_KINDS}
+"""Kinds of what is imported from outside the market, by feed."""
 
 Good = Callable[..., np.ndarray]
 """From the arrays of some columns, absent values being NaN or None, to one boolean per row."""
@@ -134,8 +143,10 @@ def never(columns: str, bad: Good, reason: str) -> RowRule:
     return RowRule(tuple(columns.split()), lambda *arrays: ~bad(*arrays), reason)
 
 
-def _told(column: str) -> RowRule:
-    return never(column, absent, f"the {column} is missing")
+def _told(column: str, reason: str = "") -> RowRule:
+    return never(
+        column, lambda texts: absent(texts) | (texts == ""), reason or f"the {column} is missing"
+    )
 
 
 def _one_of(column: str, *allowed: str, required: bool = False) -> RowRule:
@@ -205,7 +216,14 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
         _one_of("side", "buy", "sell"),
     ),
     INSTRUMENTS.name: (
-        _required("contract_size"),
+        # Of what only its delivery tells, the terms are unknown.
+        never(
+            "contract_size expiry_ms tick_size listed_ms",
+            lambda size, expiry, tick, listed: (
+                absent(size) & (absent(expiry) | ~absent(tick) | ~absent(listed))
+            ),
+            "contract_size is missing",
+        ),
         _positive("contract_size", "strike", "tick_size", "multiplier"),
         never(
             "kind strike is_call expiry_ms",
@@ -319,7 +337,39 @@ ROW_RULES: dict[str, tuple[RowRule, ...]] = {
         _told("account"),
         _required("amount_usd"),
     ),
+    SIGNALS.name: (
+        _present("ts_ms", "known_ts_ms"),
+        _told("name", "the signal has no name"),
+        _required("value"),
+        _one_of("kind", *SIGNAL_KINDS, required=True),
+        never(
+            "kind value",
+            lambda kind, value: np.isin(kind, ("rate", "spread")) & (np.abs(value) > 1),
+            "the {kind} is {value}, beyond 1 a year; is it in percent?",
+        ),
+    ),
+    EVENTS.name: (
+        _present("known_ts_ms"),
+        _told("calendar", "the event names no calendar"),
+        _told("event_id", "the event has no title to tell it by"),
+        never(
+            "ts_ms cancelled",
+            lambda time, cancelled: absent(time) & ~(cancelled == 1),
+            "ts_ms is missing or not a time",
+        ),
+        _one_of("kind", *EVENT_KINDS, required=True),
+    ),
 }
+
+NO_FORECAST_RULES = (
+    never(
+        "known_ts_ms ts_ms",
+        np.less,
+        "it was known at {known_ts_ms} ms, before {ts_ms} ms, which it is about; say forecast: "
+        "true if it is a forecast",
+    ),
+)
+"""For signals that the mapping does not call forecasts."""
 
 CHAIN_INSTRUMENT_RULES = (
     _present("expiry_ms"),

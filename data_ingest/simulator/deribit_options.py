@@ -12,6 +12,7 @@ from data_ingest.simulator.parameters import STEP_MS
 from data_ingest.simulator.surface import black_76_coin
 
 if TYPE_CHECKING:
+    from data_ingest.simulator.deribit_trades import TradePage
     from data_ingest.simulator.options import OptionListing
     from data_ingest.simulator.surface import Greeks
 
@@ -157,20 +158,25 @@ class OptionDesk:
             },
         }
 
-    def trades(
-        self, start_ms: int, end_ms: int, count: int, ascending: bool, option: int | None = None
-    ) -> dict[str, Any]:
+    def trades(self, wanted: TradePage, option: int | None = None) -> dict[str, Any]:
         """Return a page of prints, oldest or newest first, of one option or of all."""
         listing = self.listing
-        prints = listing.trades(start_ms, end_ms)
-        found = np.arange(len(prints.ts_ms))
+        start_ms, end_ms = wanted.start_ms, wanted.end_ms
         if option is not None:
-            found = np.flatnonzero(prints.option == option)
-        page = found[:count] if ascending else found[::-1][:count]
+            start_ms = max(start_ms, int(listing.listed_ms[option]))
+            end_ms = min(end_ms, int(listing.expiry_ms[option]))
+        prints = listing.trades(start_ms, end_ms)
+        if option is not None:
+            prints = prints.where(prints.option == option)
+            number = listing.numbers(prints)
+            prints = prints.where((number >= wanted.first) & (number <= wanted.last))
+        found = np.arange(len(prints.ts_ms))
+        page = found[: wanted.count] if wanted.ascending else found[::-1][: wanted.count]
+        number = listing.numbers(prints.where(page))
         rows = [
             {
                 "trade_id": f"{listing.asset}-{prints.trade_id[at]}",
-                "trade_seq": int(prints.trade_id[at]),
+                "trade_seq": int(place),
                 "timestamp": int(prints.ts_ms[at]),
                 "instrument_name": listing.names[prints.option[at]],
                 "price": float(prints.price_coin[at]),
@@ -182,9 +188,9 @@ class OptionDesk:
                 "direction": "buy" if prints.is_buy[at] else "sell",
                 "tick_direction": 0 if prints.is_buy[at] else 2,
             }
-            for at in page.tolist()
+            for at, place in zip(page.tolist(), number.tolist(), strict=True)
         ]
-        return {"trades": rows, "has_more": len(found) > count}
+        return {"trades": rows, "has_more": len(found) > wanted.count}
 
     def candles(
         self, option: int, length_ms: int, start_ms: int, end_ms: int
@@ -220,7 +226,7 @@ class OptionDesk:
         rows = []
         for open_ms in opens.tolist():
             last_ms = min(open_ms + length_ms, now_ms)
-            points_ms = np.arange(open_ms, last_ms + 1, STEP_MS, dtype=np.int64)
+            points_ms = np.arange(open_ms, last_ms + 1, min(STEP_MS, length_ms), dtype=np.int64)
             years = np.full(len(points_ms), VOLATILITY_INDEX_YEARS)
             total = self._surface.atm_variance(points_ms, years)
             path = np.round(100 * np.sqrt(total / VOLATILITY_INDEX_YEARS), 2)

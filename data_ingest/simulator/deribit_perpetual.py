@@ -13,7 +13,8 @@ from data_ingest.simulator.parameters import STEP_MS
 
 if TYPE_CHECKING:
     from data_ingest.simulator.crowd import Crowd
-    from data_ingest.simulator.market import SimulatedMarket
+    from data_ingest.simulator.deribit_trades import TradePage
+    from data_ingest.simulator.market import SimulatedMarket, VenuePath
 
 MAX_FUNDING_ROWS = 744
 PERPETUAL_EXPIRY_MS = 32_503_708_800_000
@@ -38,9 +39,12 @@ class PerpetualDesk:
     def __init__(self, market: SimulatedMarket, crowd: Crowd, asset: str) -> None:
         self._market, self._crowd, self._asset = market, crowd, asset
         self._path = market.assets[asset]
-        self._venue = self._path.venues["deribit"]
         self.name = f"{asset}-PERPETUAL"
         self._contract_usd = 10.0 if asset == "BTC" else 1.0
+
+    @property
+    def _venue(self) -> VenuePath:
+        return self._path.venues["deribit"]
 
     def instrument(self) -> dict[str, Any]:
         """Return the row of `get_instruments`."""
@@ -105,13 +109,8 @@ class PerpetualDesk:
     def summary(self, now_ms: int) -> dict[str, Any]:
         """Return the row of `get_book_summary_by_currency`."""
         ticker = self.ticker(now_ms)
-        kept = (
-            "mark_price",
-            "open_interest",
-            "funding_8h",
-            "current_funding",
-            "estimated_delivery_price",
-        )
+        known = ("mark_price", "open_interest", "funding_8h", "current_funding")
+        kept = [name for name in (*known, "estimated_delivery_price") if name in ticker]
         return {
             "instrument_name": self.name,
             "base_currency": self._asset,
@@ -141,19 +140,18 @@ class PerpetualDesk:
         )
         return opens, bars, cost / bars[:, 3], cost
 
-    def trades(
-        self, start_ms: int, end_ms: int, count: int, ascending: bool, now_ms: int
-    ) -> dict[str, Any]:
+    def trades(self, wanted: TradePage, now_ms: int) -> dict[str, Any]:
         """Return prints at each step's open, extremes and close, the tape's finest detail."""
         spacing_ms, origin = STEP_MS // PRINTS_PER_STEP, self._market.parameters.start
-        first = max(0, -(-(start_ms - origin) // spacing_ms))
+        first = max(0, -(-(wanted.start_ms - origin) // spacing_ms), wanted.first - 1)
         # A step's prints appear with its candle: its extremes are not known before.
         complete = self._market.point(now_ms) * PRINTS_PER_STEP
-        last = max(first, min(complete, (end_ms - origin) // spacing_ms + 1))
-        if ascending:
-            page = range(first, min(last, first + count))
+        last = min(complete, (wanted.end_ms - origin) // spacing_ms + 1, wanted.last)
+        last = max(first, last)
+        if wanted.ascending:
+            page = range(first, min(last, first + wanted.count))
         else:
-            page = range(last - 1, max(first, last - count) - 1, -1)
+            page = range(last - 1, max(first, last - wanted.count) - 1, -1)
         liquidations = self._crowd.liquidations(self._asset, "deribit", PRINTS_PER_STEP)
         rows = []
         for number in page:
@@ -164,7 +162,7 @@ class PerpetualDesk:
             rows.append(
                 {
                     "trade_id": f"{number}" if self._asset == "BTC" else f"{self._asset}-{number}",
-                    "trade_seq": number,
+                    "trade_seq": number + 1,
                     "timestamp": origin + number * spacing_ms,
                     "instrument_name": self.name,
                     "price": float(self._venue.trade[step, corner]),
@@ -176,7 +174,7 @@ class PerpetualDesk:
                     **({"liquidation": liquidated} if liquidated else {}),
                 }
             )
-        return {"trades": rows, "has_more": last - first > count}
+        return {"trades": rows, "has_more": last - first > wanted.count}
 
     def funding(self, start_ms: int, end_ms: int, now_ms: int) -> list[dict[str, Any]]:
         """Return hourly accruals of a window, the newest 744 of them."""

@@ -34,6 +34,8 @@ FaultName = Literal[
     "duplicated_rows",
     "stuck_cursor",
     "missing_rows",
+    "missing_row",
+    "other_end",
     "clock_skew",
 ]
 FaultKind = Annotated[
@@ -45,7 +47,10 @@ FAULTS: tuple[str, ...] = get_args(FaultName)
 STATUS_FAULTS = frozenset(name for name in FAULTS if name.isdigit())
 BODY_FAULTS = frozenset({"empty", "html", "malformed", "truncated"})
 PAGE_FAULTS = frozenset(
-    {"reversed_page", "repeated_page", "duplicated_rows", "stuck_cursor", "missing_rows"}
+    {
+        *("reversed_page", "repeated_page", "duplicated_rows", "stuck_cursor"),
+        *("missing_rows", "missing_row", "other_end"),
+    }
 )
 
 REPEATING_FAULTS = frozenset({"repeated_page", "stuck_cursor"})

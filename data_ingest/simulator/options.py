@@ -49,6 +49,10 @@ class OptionTrades:
         """Mask the prints with ``start_ms <= ts <= end_ms``."""
         return np.asarray((self.ts_ms >= start_ms) & (self.ts_ms <= end_ms))
 
+    def where(self, kept: np.ndarray) -> OptionTrades:
+        """Return the prints that a mask or an array of places chooses."""
+        return OptionTrades(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
+
 
 class OptionListing:
     """Every option of one asset that is ever listed in the span.
@@ -87,6 +91,7 @@ class OptionListing:
         random = stream(market.parameters.seed, "open-interest", asset)
         self._popularity = np.exp(random.standard_normal(len(self.names)))
         self._day_trades = lru_cache(maxsize=None)(self._draw_day)
+        self._traded = np.zeros((1, len(self.names)), dtype=np.int32)
 
     def alive(self, at_ms: int) -> np.ndarray:
         """Return the options listed and not yet expired at a time."""
@@ -107,8 +112,37 @@ class OptionListing:
         days = [self._day_trades(day) for day in range(first, last + 1)] or [_no_trades()]
         fields = OptionTrades.__dataclass_fields__
         joined = OptionTrades(*(np.concatenate([getattr(d, f) for d in days]) for f in fields))
-        kept = joined.between(start_ms, end_ms)
-        return OptionTrades(*(getattr(joined, field)[kept] for field in fields))
+        return joined.where(joined.between(start_ms, end_ms))
+
+    def numbers(self, prints: OptionTrades) -> np.ndarray:
+        """Return each print's place in the sequence of its own option, from 1 on."""
+        if not len(prints.ts_ms):
+            return np.empty(0, np.int64)
+        first_day = self.market.parameters.start // MS_PER_DAY
+        days = prints.ts_ms // MS_PER_DAY
+        found = np.empty(len(days), np.int64)
+        for day in np.unique(days).tolist():
+            whole = self._day_trades(day)
+            order = np.argsort(whole.option, kind="stable")
+            held = whole.option[order]
+            place = np.empty(len(held), np.int64)
+            place[order] = np.arange(len(held)) - np.searchsorted(held, held)
+            place += 1 + self._traded_before(day - first_day)[whole.option]
+            mine = days == day
+            found[mine] = place[np.searchsorted(whole.trade_id, prints.trade_id[mine])]
+        return found
+
+    def _traded_before(self, days: int) -> np.ndarray:
+        """Count the prints of each option in the first days of the span."""
+        if days >= len(self._traded):
+            first_day = self.market.parameters.start // MS_PER_DAY
+            fresh = [
+                np.bincount(self._day_trades(first_day + day).option, minlength=len(self.names))
+                for day in range(len(self._traded) - 1, days)
+            ]
+            sums = self._traded[-1] + np.cumsum(fresh, axis=0, dtype=np.int32)
+            self._traded = np.vstack((self._traded, sums))
+        return np.asarray(self._traded[days])
 
     def _draw_day(self, day: int) -> OptionTrades:
         """Draw one day's prints: Poisson in number, options by appeal, prices off the surface."""
@@ -202,11 +236,11 @@ def expiry_calendar(rule: SurfaceParameters, at_ms: int) -> dict[int, str]:
     calendar: dict[int, str] = {}
 
     def add(days: list[date], count: int, kind: str) -> None:
-        ahead = [day for day in days if _expiry_ms(day) > at_ms]
-        calendar.update({_expiry_ms(day): kind for day in ahead[:count]})
+        ahead = [day for day in days if expiry_of(day) > at_ms]
+        calendar.update({expiry_of(day): kind for day in ahead[:count]})
 
     ahead = [today + timedelta(days=n) for n in range(70)]
-    month_ends = [_last_friday(today.year, today.month + n) for n in range(40)]
+    month_ends = [last_friday(today.year, today.month + n) for n in range(40)]
     # A quarterly that is also the next monthly and the next weekly takes the finest spacing.
     add([day for day in month_ends if day.month % 3 == 0], rule.quarterly_expiries, "quarterly")
     add(month_ends, rule.monthly_expiries, "monthly")
@@ -215,13 +249,15 @@ def expiry_calendar(rule: SurfaceParameters, at_ms: int) -> dict[int, str]:
     return calendar
 
 
-def _last_friday(year: int, month: int) -> date:
+def last_friday(year: int, month: int) -> date:
+    """Return the last Friday of a month; months past December are the next years'."""
     first_of_next = date(year + month // 12, month % 12 + 1, 1)
     last = first_of_next - timedelta(days=1)
     return last - timedelta(days=(last.weekday() - FRIDAY) % 7)
 
 
-def _expiry_ms(day: date) -> int:
+def expiry_of(day: date) -> int:
+    """Return when what expires on a day does, 08:00 UTC, milliseconds."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return int(midnight.timestamp()) * 1_000 + EXPIRY_HOUR * MS_PER_HOUR
 

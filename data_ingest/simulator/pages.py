@@ -41,6 +41,21 @@ def duplicated_rows(answer: Any) -> Any:
     return _changed(answer, lambda rows: [row for row in rows for _ in range(2)])
 
 
+def missing_row(answer: Any) -> Any:
+    """Return a page that lacks the row in its middle, and does not say so."""
+
+    def hollow(rows: list[Any]) -> list[Any]:
+        middle = len(rows) // 2
+        return rows[:middle] + rows[middle + 1 :] if len(rows) >= _LEAST_ROWS else rows
+
+    return _changed(answer, hollow)
+
+
+def without_first_half(answer: Any) -> Any:
+    """Return a page without the rows that it should begin with."""
+    return _changed(answer, lambda rows: rows[len(rows) // 2 :])
+
+
 def missing_rows(answer: Any) -> Any:
     """Return a page that lacks the middle third of its rows, and does not say so."""
 

@@ -9,6 +9,7 @@ These two are the only things no exchange has.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backtest.errors import ConfigError
@@ -210,8 +211,34 @@ class ExchangeSimulator:
                 if self._faults.needs_last_page:
                     self._pages[name] = answer
                 if fault and fault.kind in PAGE_FAULTS:
-                    answer = _spoiled(fault.kind, request, answer, last)
+                    answer = self._spoiled(fault.kind, request, answer, last)
             return answer, fault
+
+    def _spoiled(self, kind: str, request: Request, answer: Answer, last: Answer) -> Answer:
+        """Return an answer as a fault of its page leaves it; ``last`` is the page before it."""
+        match kind:
+            case "reversed_page":
+                body = pages.reversed_page(answer.body)
+            case "duplicated_rows":
+                body = pages.duplicated_rows(answer.body)
+            case "missing_rows":
+                body = pages.missing_rows(answer.body)
+            case "missing_row":
+                body = pages.missing_row(answer.body)
+            case "other_end" if "last_trades" in request.path:
+                # The page that the other sorting cuts, in the order that was asked for.
+                turned = {"asc": "desc"}.get(request.params.get("sorting", ""), "asc")
+                other = replace(request, params={**request.params, "sorting": turned})
+                body = pages.reversed_page(self.exchanges.answer(other).body)
+            case "other_end":
+                body = pages.without_first_half(answer.body)
+            case "stuck_cursor":
+                stuck = pages.stuck_cursor(answer.body, request.params)
+                # Without a cursor, time is the cursor: the last page comes again.
+                body = last.body if stuck is None else stuck
+            case _:
+                body = last.body
+        return Answer(answer.status, body, answer.headers)
 
     def hold(self, seconds: float) -> None:
         """Wait, but not beyond the end of the simulator."""
@@ -277,24 +304,6 @@ def serve_forever(
         If the port is taken or not allowed.
     """
     ExchangeSimulator(parameters, host, port, faults, rate_limits).run(announce)
-
-
-def _spoiled(kind: str, request: Request, answer: Answer, last: Answer) -> Answer:
-    """Return an answer as a fault of its page leaves it; ``last`` is the page before it."""
-    match kind:
-        case "reversed_page":
-            body = pages.reversed_page(answer.body)
-        case "duplicated_rows":
-            body = pages.duplicated_rows(answer.body)
-        case "missing_rows":
-            body = pages.missing_rows(answer.body)
-        case "stuck_cursor":
-            stuck = pages.stuck_cursor(answer.body, request.params)
-            # Without a cursor, time is the cursor: the last page comes again.
-            body = last.body if stuck is None else stuck
-        case _:
-            body = last.body
-    return Answer(answer.status, body, answer.headers)
 
 
 def _schedule(faults: FaultPlan | FaultSchedule | None) -> FaultSchedule:

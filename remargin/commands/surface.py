@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from remargin.commands.options import Config, Json, Store
-from remargin.terminal import number, status, write_json, write_line, write_remarks, write_table
+from remargin.terminal import (
+    number,
+    status,
+    write_facts,
+    write_json,
+    write_line,
+    write_remarks,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from data_ingest.surfaces.stored import ExpirySummary
@@ -82,8 +90,7 @@ def _record(fitted: list[Surface], summary: list[ExpirySummary]) -> dict[str, An
 
 def _show(fitted: list[Surface], summary: list[ExpirySummary]) -> None:
     write_table(
-        ("expiry", "fits", "points", "ATM vol", "rmse", "rmse 99%", "largest error",
-         "butterfly", "calendar"),
+        ("expiry", "fits", "points", "ATM", "rmse", "99 %", "most", "arbitrage"),
         (
             (
                 f"{row.asset} {_utc(row.expiry_ms)[:10]}",
@@ -96,12 +103,11 @@ def _show(fitted: list[Surface], summary: list[ExpirySummary]) -> None:
                         (row.max_error, 1),
                     )
                 ),
-                number(row.butterflies),
-                number(row.calendars),
+                f"{number(row.butterflies)} + {number(row.calendars)}",
             )
             for row in summary
         ),
-        right="lrrrrrrrr",
+        right="lrrrrrrr",
     )  # fmt: skip
     write_line()
     slices = sum(len(each.slices) for each in fitted)
@@ -109,16 +115,21 @@ def _show(fitted: list[Surface], summary: list[ExpirySummary]) -> None:
     quoted = sorted((v for v in found if v.quoted), key=lambda v: (v.kind, -v.size))
     write_remarks(
         [
-            f"Volatility and its errors are in points (0.01 a year), errors weighted by vega. "
-            f"{number(slices)} slices of {number(len(fitted))} surfaces; arbitrage is counted "
-            f"between quoted strikes, {number(len(found) - len(quoted))} stretches beyond them "
+            "Volatilities are in points (0.01 a year). Of the fits' errors, weighted by vega: "
+            "rmse is the median, 99 % the 99th percentile, most the largest single one.",
+            "Arbitrage is butterfly + calendar, counted between quoted strikes.",
+            f"{number(slices)} slices of {number(len(fitted))} surfaces; "
+            f"{number(len(found) - len(quoted))} stretches of arbitrage beyond the quoted strikes "
             f"are extrapolation.",
         ]
     )
-    for kind in ("butterfly", "calendar"):
-        for each in [v for v in quoted if v.kind == kind][:_VIOLATIONS_NAMED]:
-            size = f"{100 * each.size:.2f} points" if kind == "calendar" else f"{each.size:.3g}"
-            write_line(
-                f"  {kind:<10}{each.asset} {_utc(each.expiry_ms)[:10]} at {_utc(each.ts_ms)} UTC: "
-                f"{size} at log-moneyness {each.log_moneyness:.3f}"
-            )
+    write_facts(
+        (
+            kind,
+            f"{each.asset} {_utc(each.expiry_ms)[:10]} at {_utc(each.ts_ms)} UTC: "
+            + (f"{100 * each.size:.2f} points" if kind == "calendar" else f"{each.size:.3g}")
+            + f" at log-moneyness {each.log_moneyness:.3f}",
+        )
+        for kind in ("butterfly", "calendar")
+        for each in [v for v in quoted if v.kind == kind][:_VIOLATIONS_NAMED]
+    )

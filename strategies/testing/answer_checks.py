@@ -12,6 +12,7 @@ from backtest.errors import RemarginError
 from backtest.instruments import OPTION, PERPETUAL
 from strategies.testing.knob_paths import numbers_of, with_value
 from strategies.testing.markets import holdings_of, random_accounts, revalue
+from strategies.testing.subject import with_outside
 from strategies.testing.tapes import make_tape
 from strategies.testing.verdict import Verdict, broken, kept, not_promised
 
@@ -148,6 +149,7 @@ def works_on_any_market(subject: Subject) -> Verdict:
         tape = make_tape(
             len(subject.tape), assets, options=everything, inverse=everything, futures=everything
         )
+        tape = with_outside(tape, subject.policy, subject.seed)
         try:
             elsewhere = replace(subject, tape=tape, layers=subject.policy.layers(tape))
         except RemarginError as error:

@@ -12,9 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from pydantic import BaseModel
 
-from backtest.instruments import FUTURE, OPTION, PERPETUAL
+from backtest.events import EVENT_KINDS, EventTable
+from backtest.instruments import FUTURE, NEVER_MS, OPTION, PERPETUAL
 from backtest.kernels.types import Holdings, KernelInput, Requirement, empty_requirement
+from backtest.seeds import stream
 from strategies.layer import Netting, Promises, ScaleLaw
 from strategies.testing.markets import market_of_tape
 from strategies.testing.tapes import make_tape
@@ -41,6 +44,54 @@ def suite_tape(rows: int = ROWS, seed: int = 3) -> MarketTape:
     """Make the suite's market: BTC and ETH; perpetuals, futures and options of both currencies."""
     tape = make_tape(rows, futures=True, seed=seed)
     return replace(tape, vol_known_ts=tape.vol_ts + LATE_VOLATILITY_MS)
+
+
+def with_outside(tape: MarketTape, policy: MarginPolicy, seed: int = 0) -> MarketTape:
+    """Give a tape the outside signals and calendars that a policy's fields name.
+
+    A field called ``signal`` names a signal, one called ``calendars`` several calendars; where
+    it is empty, one is made up. Signals wander, unknown at first; every calendar has an event a
+    day, announced at random times, some put off or called off.
+    """
+    signals, calendars = (sorted(names) for names in _named_outside(policy))
+    draws, rows = stream(seed, "outside"), len(tape)
+    if signals:
+        values = np.cumsum(draws.normal(0.0, 1.0, (rows, len(signals))), axis=0)
+        values[: rows // 20] = np.nan
+        tape = replace(tape, signal_names=tuple(signals), signals=values)
+    if not calendars:
+        return tape
+    count = 12 * len(calendars)
+    at_ms = draws.choice(tape.ts, count)
+    return replace(
+        tape,
+        events=EventTable(
+            calendars=tuple(calendars),
+            calendar=np.arange(count) % len(calendars),
+            event=np.arange(count) // 2,
+            kind=draws.integers(0, len(EVENT_KINDS), count),
+            at_ms=np.where(draws.random(count) < 0.1, NEVER_MS, at_ms),
+            known_ms=np.sort(draws.choice(tape.known_ts, count)),
+            concerns=draws.random((count, len(tape.assets))) < 0.7,
+        ),
+    )
+
+
+def _named_outside(model: BaseModel) -> tuple[set[str], set[str]]:
+    signals: set[str] = set()
+    calendars: set[str] = set()
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if name == "signal" and isinstance(value, str):
+            signals.add(value)
+        elif name == "calendars" and isinstance(value, tuple):
+            calendars.update(value or ("calendar",))
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, BaseModel):
+                more_signals, more_calendars = _named_outside(part)
+                signals |= more_signals
+                calendars |= more_calendars
+    return signals, calendars
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +138,8 @@ class Subject:
     @classmethod
     def of(cls, make: Callable[[], MarginPolicy], seed: int = 0) -> Subject:
         """Build the policy and its layers along the suite's tape."""
-        policy, tape = make(), suite_tape()
+        policy = make()
+        tape = with_outside(suite_tape(), policy, seed)
         return cls(make, policy, tape, policy.layers(tape), seed)
 
     def wearing(self, policy: MarginPolicy) -> Subject:

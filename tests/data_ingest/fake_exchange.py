@@ -12,15 +12,17 @@ import ccxt
 
 from backtest.units import MS_PER_DAY
 from data_ingest.clients import ExchangeClient
-from data_ingest.feed import NEWEST, OLDEST, Ask, Feed, Paging, Row
+from data_ingest.feed import NEWEST, OLDEST, Ask, Feed, Numbering, Paging, Row
 from data_ingest.schema import CANDLES, OPTION_TRADES
 
 SYMBOL = "BTC/USDT:USDT"
 MINUTE_MS = 60_000
+INSTRUMENTS = 3
 LISTED_MS = 0
 CALL_FAULTS = ("429", "502", "timeout", "truncated", "html", "shape")
 PAGE_FAULTS = ("reversed", "twice", "stale", "empty", "stuck")
 GRID_FAULTS = ("hole", "short")
+EVENT_FAULTS = ("hole", "short", "other_end")
 
 
 @dataclass
@@ -41,6 +43,10 @@ class FakeExchange:
         What goes wrong, by number of the request.
     clock_ms
         Its own time.
+    lost
+        Names that no window is ever answered with.
+    gone
+        Names that are not even served by number.
     """
 
     history: list[tuple[int, str]]
@@ -50,6 +56,8 @@ class FakeExchange:
     says_more: bool = False
     faults: dict[int, str] = field(default_factory=dict)
     clock_ms: int = 400 * MS_PER_DAY
+    lost: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
     requests: int = 0
     id: str = "fake"
     last_json_response: Any = None
@@ -81,7 +89,7 @@ class FakeExchange:
         if fault == "html":
             self.last_json_response = None
             return []
-        page = self._page(query)
+        page = self._page(query, other_end=fault == "other_end")
         sent = page
         if fault == "shape":
             sent = {"message": "try later"}  # type: ignore[assignment]
@@ -104,16 +112,31 @@ class FakeExchange:
         self.last_json_response = sent
         return sent
 
-    def _page(self, query: dict[str, Any]) -> dict[str, Any]:
+    def by_number(self, query: dict[str, Any]) -> Any:
+        """Answer for a range of one instrument's numbers."""
+        self.requests += 1
+        self.asked.append(query)
+        found = [
+            list(row) for row in self.history
+            if instrument(row[1]) == query["instrument"] and row[1] not in self.gone
+            and query["first"] <= number(row[1]) <= query["last"]
+        ]  # fmt: skip
+        self.last_json_response = {"rows": found[: query["limit"]], "more": False, "token": None}
+        return self.last_json_response
+
+    def _page(self, query: dict[str, Any], *, other_end: bool) -> dict[str, Any]:
         timed = self.paging in (Paging.WINDOW, Paging.FORWARD, Paging.BACKWARD)
         found = [
             row for row in self.history
-            if not timed or query["start"] <= row[0] < query["end"]
+            if row[1] not in self.lost
+            and (not timed or query["start"] <= row[0] < query["end"])
         ]  # fmt: skip
         skip = int(query["token"] or query["offset"] or 0)
         limit = min(self.limit, query["limit"])
-        if self.paging in (Paging.WINDOW, Paging.FORWARD):
+        if timed and (self.paging is Paging.BACKWARD) == other_end:
             chosen = found[:limit]
+        elif timed:
+            chosen = found[::-1][:limit][::-1]
         else:
             chosen = found[::-1][skip : skip + limit][::-1]
         more = skip + len(chosen) < len(found)
@@ -122,14 +145,27 @@ class FakeExchange:
         return {"rows": [list(row) for row in rows], "more": more, "token": token}
 
 
-def fake_feed(exchange: FakeExchange, declared_limit: int, *, grid: bool) -> Feed:
+def instrument(name: str) -> str:
+    """Name the instrument of a trade: they take turns."""
+    return f"BTC-{int(name) % INSTRUMENTS}"
+
+
+def number(name: str) -> int:
+    """Count a trade within its instrument."""
+    return int(name) // INSTRUMENTS + 1
+
+
+def fake_feed(
+    exchange: FakeExchange, declared_limit: int, *, grid: bool, numbered: bool = False
+) -> Feed:
     """Declare the feed of a fake exchange, as minute candles or as trades."""
 
     def read(answer: Any, ask: Ask) -> list[Row]:
         if grid:
             return [("fake", SYMBOL, "trade", MINUTE_MS, at, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
                     for at, _ in answer["rows"]]  # fmt: skip
-        return [("fake", name, "BTC-1", at, 1.0, 0.5, 1.0, 1.0, "buy", None, None)
+        return [("fake", name, instrument(name), at, 1.0, 0.5, 1.0, 1.0, "buy",
+                 number(name) if numbered else None, None)
                 for at, name in answer["rows"]]  # fmt: skip
 
     return Feed(
@@ -147,6 +183,12 @@ def fake_feed(exchange: FakeExchange, declared_limit: int, *, grid: bool) -> Fee
         per_asset=not grid,
         more=(lambda answer: bool(answer["more"])) if exchange.says_more else None,
         token=(lambda answer: answer["token"]) if exchange.paging is Paging.CONTINUATION else None,
+        numbering=Numbering(
+            "trade_seq", "native_id", "by_number",
+            ask=lambda name, first, last: {"instrument": name, "first": first, "last": last,
+                                           "limit": 3},
+            page_limit=3,
+        ) if numbered else None,
     )  # fmt: skip
 
 

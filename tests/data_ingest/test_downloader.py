@@ -15,6 +15,7 @@ from data_ingest.pull_report import PullReport
 from data_ingest.store import DataStore
 from tests.data_ingest.fake_exchange import (
     CALL_FAULTS,
+    EVENT_FAULTS,
     GRID_FAULTS,
     MINUTE_MS,
     ORDERS,
@@ -36,10 +37,10 @@ PATIENCE = settings(
 )
 
 
-def fault_schedules(kinds: tuple[str, ...]) -> st.SearchStrategy[dict[int, str]]:
+def fault_schedules(kinds: tuple[str, ...], apart: int = 2) -> st.SearchStrategy[dict[int, str]]:
     """Draw what fails at which request; never two in a row, or nothing could be told apart."""
     return st.lists(
-        st.tuples(st.integers(2, 5), st.sampled_from(kinds)), max_size=20
+        st.tuples(st.integers(apart, 5), st.sampled_from(kinds)), max_size=20
     ).map(_spaced)  # fmt: skip
 
 
@@ -121,7 +122,8 @@ trades = st.lists(st.integers(WINDOW[0] - 20, WINDOW[0] + 400), min_size=10, max
     order=st.sampled_from(ORDERS),
     limit=st.integers(2, 12),
     says_more=st.booleans(),
-    faults=fault_schedules((*CALL_FAULTS, *PAGE_FAULTS)),
+    # Two readings of a page tell the truth if not both of every pair of them lie.
+    faults=fault_schedules((*CALL_FAULTS, *PAGE_FAULTS, *EVENT_FAULTS), apart=3),
 )
 def test_whatever_the_pages_trades_stored_are_trades_served(
     history: list[tuple[int, str]],

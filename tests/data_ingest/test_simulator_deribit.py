@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
+from data_ingest.feed_table import find_feed
 from data_ingest.simulator import ExchangeSimulator, MarketParameters
 from tests.data_ingest.exchange_clients import client_of
 
@@ -194,3 +195,35 @@ def test_open_interest_is_known_of_now_only(simulator: ExchangeSimulator, deribi
     option = next(iter(deribit.fetch_option_chain("BTC").values()))["info"]
     asked = {"instrument_name": option["instrument_name"]}
     assert deribit.publicGetGetBookSummaryByInstrument(asked)["result"] == [option]
+
+
+def test_trades_of_an_option_are_numbered_one_by_one_and_served_by_number(archive: Any) -> None:
+    window = {"start_timestamp": START, "end_timestamp": END, "count": 1_000, "sorting": "asc"}
+    busy = archive.publicGetGetLastTradesByCurrency({"currency": "BTC", "kind": "option", **window})
+    name = busy["result"]["trades"][-1]["instrument_name"]
+    for instrument in (name, "BTC-PERPETUAL"):
+        asked = {"instrument_name": instrument, "count": 1_000, "sorting": "asc"}
+        trades = archive.publicGetGetLastTradesByInstrument(asked)["result"]["trades"]
+        assert [int(row["trade_seq"]) for row in trades] == list(range(1, len(trades) + 1))
+        some = {**asked, "start_seq": 2, "end_seq": 4}
+        assert archive.publicGetGetLastTradesByInstrument(some)["result"]["trades"] == trades[1:4]
+
+
+def test_the_volatility_index_has_the_documented_resolutions_and_longer_bars_hold_shorter_ones(
+    deribit: Any,
+) -> None:
+    hour = {"currency": "BTC", "start_timestamp": START, "end_timestamp": START + MS_PER_HOUR - 1}
+
+    def bars(resolution: str) -> Any:
+        asked = {**hour, "resolution": resolution}
+        return np.array(deribit.publicGetGetVolatilityIndexData(asked)["result"]["data"])
+
+    minutes, (whole,) = bars("60"), bars("3600")
+    assert np.diff(minutes[:, 0]).tolist() == [60_000] * 59
+    assert (whole[1], whole[4]) == (minutes[0, 1], minutes[-1, 4])
+    assert (whole[2], whole[3]) == (minutes[:, 2].max(), minutes[:, 3].min())
+    assert len(bars("1")) == 1_000
+    for resolution in find_feed("deribit", "dvol").periods.values():
+        assert len(bars(resolution))
+    with pytest.raises(ccxt.BadRequest, match="wrong resolution"):
+        bars("300")

@@ -146,6 +146,8 @@ def test_a_simulator_that_stops_does_not_wait_for_hanging_requests() -> None:
         ("reversed_page", ON_TIME[::-1]),
         ("duplicated_rows", sorted(ON_TIME * 2)),
         ("missing_rows", ON_TIME[:3] + ON_TIME[6:]),
+        ("missing_row", ON_TIME[:5] + ON_TIME[6:]),
+        ("other_end", ON_TIME[5:]),
     ],
 )
 def test_a_spoiled_page_says_nothing_of_it(
@@ -202,6 +204,25 @@ def test_a_page_of_any_shape_can_lose_its_middle(simulator: ExchangeSimulator) -
     assert sizes() == [30] * 5
     fail(simulator, Fault(kind="missing_rows"))
     assert sizes() == [20] * 5
+
+
+def test_trades_cut_at_the_other_end_are_the_newest_in_the_order_asked_for(
+    simulator: ExchangeSimulator,
+) -> None:
+    deribit = client_of(simulator, "deribit")
+    asked = {"currency": "BTC", "kind": "option", "start_timestamp": START, "count": 50}
+
+    def page(sorting: str) -> list[dict[str, Any]]:
+        answer = deribit.publicGetGetLastTradesByCurrencyAndTime(
+            {**asked, "end_timestamp": END, "sorting": sorting}
+        )
+        rows: list[dict[str, Any]] = answer["result"]["trades"]
+        return rows
+
+    oldest, newest = page("asc"), page("desc")
+    fail(simulator, Fault(kind="other_end"))
+    assert (page("asc"), page("desc")) == (newest[::-1], oldest[::-1])
+    assert newest[::-1] != oldest
 
 
 def test_a_cursor_that_is_stuck_leads_back_to_its_own_page(

@@ -257,3 +257,14 @@ def test_runs_break_where_a_step_is_too_long() -> None:
     times = np.array([0, 10, 20, 50, 60], dtype=np.int64)
     assert runs(times, longest_step_ms=10, tail_ms=10) == [(0, 30), (50, 70)]
     assert runs(times[:0], 10, 10) == []
+
+
+def test_a_missing_text_arrives_as_none_and_a_missing_number_as_nan(tmp_path: Path) -> None:
+    with DataStore(tmp_path / "market.duckdb") as store:
+        told = store.columns(
+            "SELECT * FROM (VALUES ('a', 1.0, 2, true), (NULL, NULL, NULL, NULL)) t(t, f, i, b)"
+        )
+    assert told["t"].tolist() == ["a", None]
+    assert np.isnan(told["f"][1])
+    assert told["i"].tolist() == [2, -1]
+    assert told["b"].tolist() == [True, False]
