@@ -168,7 +168,8 @@ def future_row(
     size = sizes.get(future.asset, sizes[""]) if settlement == "inverse" else 1.0
     if terms := store.rows(
         "SELECT settlement, contract_size, expiry_ms FROM instruments "
-        "WHERE exchange = ? AND symbol = ?",
+        # An expired future that is known by its delivery alone has no size there.
+        "WHERE exchange = ? AND symbol = ? AND contract_size IS NOT NULL",
         [market.exchange, future.symbol],
     ):
         settlement, size, expiry_ms = terms[0]
@@ -223,8 +224,9 @@ def _stage_window(store: DataStore, market: MarketSpec, options: OptionsSpec) ->
          market.start, market.start - options.max_snapshot_gap],
     )  # fmt: skip
     orphans = store.rows(
-        "SELECT min(native_id), count(DISTINCT native_id) FROM chain ANTI JOIN instruments "
-        "USING (exchange, native_id) WHERE exchange = ? AND ts_ms BETWEEN ? AND ?",
+        "SELECT min(native_id), count(DISTINCT native_id) FROM chain ANTI JOIN "
+        "(FROM instruments WHERE contract_size IS NOT NULL) USING (exchange, native_id) "
+        "WHERE exchange = ? AND ts_ms BETWEEN ? AND ?",
         [options.exchange, market.start, market.end],
     )
     if orphans and orphans[0][1]:

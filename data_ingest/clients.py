@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from backtest.errors import ConfigError, DataError, nearest
-from data_ingest.symbols import EXCHANGES
+from data_ingest.symbols import EXCHANGES, native_future, parse_future
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -211,6 +211,9 @@ class ExchangeClient:
     def market(self, symbol: str) -> Mapping[str, Any]:
         """Return what ccxt knows of a market.
 
+        A dated future that has been delivered is listed nowhere. Its name and its perpetual's
+        terms are enough to ask for its bars, which most exchanges keep.
+
         Raises
         ------
         RefusedError
@@ -218,6 +221,12 @@ class ExchangeClient:
         """
         self.load_markets()
         known = self.ccxt.markets
+        perpetual, _, expiry = symbol.partition("-")
+        if symbol not in known and perpetual in known and expiry:
+            future = parse_future(symbol)
+            native = native_future(self.exchange_id, future)
+            terms = {"id": native, "symbol": symbol, "expiry": future.expiry_ms, "created": None}
+            return {**known[perpetual], **terms}
         if symbol not in known:
             raise RefusedError(
                 f"{self.exchange_id} lists no market {symbol!r}.{nearest(symbol, known)}"

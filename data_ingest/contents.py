@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 122_880
 """One row group of DuckDB."""
 
-GROUPED_BY = ("exchange", "symbol", "asset", "kind", "timeframe_ms")
+GROUPED_BY = ("exchange", "symbol", "asset", "kind", "timeframe_ms", "name", "calendar")
 """Key columns that tell one feed of one market from another."""
 
 _BY_NAME = {table.name: table for table in FEED_TABLES}

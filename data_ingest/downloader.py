@@ -154,7 +154,9 @@ class _Pull:
                 self.closed["not listed"] = (0, int(market["created"]))
         if self.feed.signed:
             self.client.sign_in()
-        now_ms = self.client.now_ms(None if self.feed.per_asset else self.key.market)
+        # An archive has no order books to tell the time by.
+        bookless = self.feed.per_asset or self.feed.archived
+        now_ms = self.client.now_ms(None if bookless else self.key.market)
         bar_ms = self.key.timeframe_ms
         # A bar that has not ended is not a fact yet.
         over_ms = now_ms // bar_ms * bar_ms if bar_ms else now_ms + 1

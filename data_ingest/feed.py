@@ -159,6 +159,8 @@ class Feed:
         Reads the mark of the next page from an answer.
     numbering : Numbering, optional
         How its events are numbered, where they are.
+    archived : bool
+        The exchange's usual host forgets within a day; a host of archives keeps all.
     accrual : str
         Which of the exchange's fields becomes ``rate``.
     signed : bool
@@ -186,6 +188,7 @@ class Feed:
     more: Callable[[Any], bool] | None = None
     token: Callable[[Any], str | None] | None = None
     numbering: Numbering | None = None
+    archived: bool = False
     accrual: str = ""
     signed: bool = False
     trap: str = ""

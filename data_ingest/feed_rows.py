@@ -80,6 +80,19 @@ def deribit_option_trades(answer: Any, ask: Ask) -> list[Row]:
     ]  # fmt: skip
 
 
+def deribit_trades(answer: Any, ask: Ask) -> list[Row]:
+    """Read trades with their place in the sequence; the amount of an inverse one is US dollars."""
+    return [
+        (
+            ask.exchange, ask.target, str(row["trade_id"]), int(row["timestamp"]),
+            price := float(row["price"]),
+            float(row["amount"]) / (price if ask.market["inverse"] else 1.0), row["direction"],
+            row.get("liquidation"), int(row["trade_seq"]),
+        )
+        for row in answer["result"]["trades"]
+    ]  # fmt: skip
+
+
 def deribit_volatility_index(answer: Any, ask: Ask) -> list[Row]:
     """Read the volatility index, percent a year at the exchange, a fraction in the store."""
     return [
@@ -170,6 +183,19 @@ def binance_ratio(answer: Any, ask: Ask) -> list[Row]:
     ]  # fmt: skip
 
 
+def binance_delivery_prices(answer: Any, ask: Ask) -> list[Row]:
+    """Read the prices that a pair's dated futures were delivered at, all of them, whenever."""
+    pair = f"{ask.target}{'USD' if ask.exchange == 'binancecoinm' else 'USDT'}"
+    return [
+        (
+            ask.exchange, f"{pair}_{datetime.fromtimestamp(at_ms / 1_000, tz=UTC):%y%m%d}", at_ms,
+            ask.target, float(row["deliveryPrice"]),
+        )
+        for row in answer
+        if ask.start_ms <= (at_ms := int(row["deliveryTime"])) < ask.end_ms
+    ]  # fmt: skip
+
+
 # --- OKX ---------------------------------------------------------------------------------------
 
 
@@ -205,6 +231,19 @@ def okx_ratio(answer: Any, ask: Ask) -> list[Row]:
         (ask.exchange, ask.target, ask.timeframe_ms, int(row[0]), float(row[1]), None, None)
         for row in answer["data"]
     ]
+
+
+def okx_trades(answer: Any, ask: Ask) -> list[Row]:
+    """Read trades, whose sizes are contracts: of coins, or of US dollars where inverse."""
+    size, inverse = float(ask.market["contractSize"]), ask.market["inverse"]
+    return [
+        (
+            ask.exchange, ask.target, str(row["tradeId"]), int(row["ts"]),
+            price := float(row["px"]), float(row["sz"]) * size / (price if inverse else 1.0),
+            row["side"], None, None,
+        )
+        for row in answer["data"]
+    ]  # fmt: skip
 
 
 def okx_delivery_prices(answer: Any, ask: Ask) -> list[Row]:

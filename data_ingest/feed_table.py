@@ -7,6 +7,7 @@ worded, and how its answer is read. ``trap`` is what loses or bends data there w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backtest.errors import DataError
@@ -23,6 +24,7 @@ from data_ingest.schema import (
     OPEN_INTEREST,
     OPTION_TRADES,
     SETTLEMENTS,
+    TRADES,
     VOLATILITY_INDEX,
 )
 
@@ -83,8 +85,22 @@ def _deribit() -> list[Feed]:
             longest_window_ms=MS_PER_DAY,
             more=lambda answer: bool(answer["result"]["has_more"]),
             numbering=_DERIBIT_NUMBERING,
+            archived=True,
             trap="the trading host answers a question older than a day with an empty list; several "
                  "trades share a millisecond; ccxt's cost of an option is wrong and it drops iv",
+        ),
+        Feed(
+            "deribit", "trades", TRADES, f"{get}last_trades_by_instrument_and_time",
+            Paging.FORWARD, 1000, OLDEST,
+            ask=lambda a: {"instrument_name": a.native, "start_timestamp": a.start_ms,
+                           "end_timestamp": a.last_ms, "count": a.limit, "sorting": "asc"},
+            read=rows.deribit_trades,
+            longest_window_ms=MS_PER_DAY,
+            more=lambda answer: bool(answer["result"]["has_more"]),
+            numbering=replace(_DERIBIT_NUMBERING, instrument="symbol"),
+            archived=True,
+            trap="the trading host forgets within a day, without an error; ccxt asks newest first, "
+                 "and drops the liquidation flag from its unified trade",
         ),
         Feed(
             "deribit", "dvol", VOLATILITY_INDEX, f"{get}volatility_index_data",
@@ -191,6 +207,15 @@ def _binance(exchange: str, api: str) -> list[Feed]:
         statistic("long_short_ratio", LONG_SHORT_RATIO, "globallongshortaccountratio",
                   rows.binance_ratio),
         Feed(
+            exchange, "delivery_prices", DELIVERY_PRICES, f"{data}delivery_price",
+            # Every row that there is comes at once, so rows of the store count nothing.
+            Paging.BACKWARD, 100_000, NEWEST,
+            ask=lambda a: {"pair": f"{a.target}{'USD' if inverse else 'USDT'}"},
+            read=rows.binance_delivery_prices,
+            per_asset=True,
+            trap="takes no time and names no contract, only when it was delivered",
+        ),
+        Feed(
             exchange, "brackets", BRACKETS,
             (f"{api}private{'v2' if inverse else ''}_get_leveragebracket",),
             Paging.NOW, 100_000, OLDEST,
@@ -252,6 +277,16 @@ def _okx() -> list[Feed]:
         statistic("open_interest", OPEN_INTEREST, "open_interest_history", rows.okx_open_interest),
         statistic("long_short_ratio", LONG_SHORT_RATIO, "long_short_account_ratio_contract",
                   rows.okx_ratio),
+        Feed(
+            "okx", "trades", TRADES, f"{get}market_history_trades",
+            Paging.BACKWARD, 100, NEWEST,
+            ask=lambda a: {"instId": a.native, "type": 2, "after": a.end_ms,
+                           "before": a.start_ms - 1, "limit": a.limit},
+            read=rows.okx_trades,
+            kept_ms=92 * MS_PER_DAY,
+            trap="pages by trade id unless type=2 says by time; ccxt heeds no start; three months "
+                 "are kept, and a page of 100 makes a busy day long",
+        ),
         Feed(
             "okx", "delivery_prices", DELIVERY_PRICES, f"{get}public_delivery_exercise_history",
             # A row of an answer holds a whole day's contracts, so rows of the store count nothing.

@@ -25,7 +25,13 @@ from backtest.mistakes import first_mistake
 from backtest.units import DurationMs
 from backtest.yaml_files import read_yaml
 from data_ingest.quality import OUTSIDE_KINDS
-from data_ingest.recorded_feeds import NATIVE, OPTION_TERMS, RECORDED_FEEDS, RecordedFeed
+from data_ingest.recorded_feeds import (
+    NATIVE,
+    OPTION_TERMS,
+    PRICE,
+    RECORDED_FEEDS,
+    RecordedFeed,
+)
 from data_ingest.store import Conflict
 
 Texts = Annotated[
@@ -51,11 +57,12 @@ class Column(_Frozen):
     Parameters
     ----------
     column : str, optional
-        Its name in the file.
+        Its name in the file; ``{base}`` stands for the base of the market's symbol.
     value : str or float, optional
         In its stead, one value for all rows.
-    unit : {"one", "percent", "bps", "hours"}
-        Of its numbers.
+    unit : {"one", "percent", "bps", "hours", "lots", "ms", "us", "iso"}
+        Of its numbers; ``lots`` is what an order of that exchange counts: coins, contracts, or
+        the US dollars of an inverse market. The last three are for an expiry.
     missing : tuple of str
         Values that mean "not there", as the 0 that some write for a quote nobody made.
     values : dict of str to str
@@ -64,7 +71,7 @@ class Column(_Frozen):
 
     column: str | None = None
     value: str | float | None = None
-    unit: Literal["one", "percent", "bps", "hours"] = "one"
+    unit: Literal["one", "percent", "bps", "hours", "lots", "ms", "us", "iso"] = "one"
     missing: Texts = ()
     values: dict[str, str] = Field(default_factory=dict)
 
@@ -83,34 +90,48 @@ class RowFilter(_Frozen):
     column : str
         Of the file.
     one_of : tuple of str
-        Its values in the rows that are meant, without regard to case.
+        Its values in the rows that are meant, without regard to case; any value if not given.
     why : str
         What is wrong with the others, in a sentence for whoever reads the mapping.
     """
 
     column: str
-    one_of: Texts = Field(min_length=1)
+    one_of: Texts = ()
     why: str = Field(min_length=1)
 
 
 class TimeStamp(_Frozen):
     """The time column: its unit, what it stamps, and a grid it is rounded to.
 
+    ``epoch`` is seconds, milliseconds or microseconds, as the first row's size shows; a file
+    that mixes them is refused.
+
     ``round`` removes an exchange's millisecond jitter (Binance stamps a funding payment of
     08:00:00 as 08:00:00.013), without which two recordings of one payment would be two rows.
     """
 
     column: str
-    unit: Literal["ms", "s", "us", "iso"] = "ms"
+    unit: Literal["ms", "s", "us", "iso", "epoch"] = "ms"
     means: Literal["bar_open", "bar_close", "instant"]
     round: DurationMs | None = None
 
 
-class KnownAt(_Frozen):
-    """The column that says when a row could be known: published, or announced."""
+class LastOf(_Frozen):
+    """Of several rows with one key the last by a column, of the same unit as the time.
+
+    ``within`` takes only rows that precede the time they are for by no more: a rate that was
+    announced hours before its payment is not the one that was paid.
+    """
 
     column: str
-    unit: Literal["ms", "s", "us", "iso"] = "ms"
+    within: DurationMs | None = None
+
+
+class KnownAt(_Frozen):
+    """The column that says when a row could be known: published, announced or received."""
+
+    column: str
+    unit: Literal["ms", "s", "us", "iso", "epoch"] = "ms"
 
 
 def _as_column(value: Any) -> Any:
@@ -125,16 +146,28 @@ class FileGroup(_Frozen):
     feed : str
         What the files hold: a name of `data_ingest.recorded_feeds.RECORDED_FEEDS`.
     path : str
-        Path under the data folder; ``{native}`` stands for each key of ``markets``, and ``*``
-        matches any text. Parquet, or CSV with a header line.
-    markets : dict of str to str
-        Native name to the symbol it is stored under; an asset for a volatility index.
+        Path under the data folder; ``{native}`` stands for each key of ``markets``, ``*`` for
+        any text and ``**`` for any folders; ``{timeframe}`` and ``{exchange}`` are read from the
+        name. Parquet or CSV, the latter also packed as .gz or .zip.
+    header : tuple of str
+        Names of the columns where a CSV has no header line.
+    banner : bool
+        The header is the first line that names the time column; what stands above is skipped.
+    markets : dict of str to str, or "native"
+        Native name to the symbol it is stored under (an asset for a volatility index); or
+        ``native``: whatever the files name, by the exchange's own rules.
+    exchange : str, optional
+        Where these files are of another exchange than the mapping.
     only : RowFilter, optional
         Which rows are meant, where not all are.
     kind : {"trade", "mark", "index"}
         Price that the candles describe.
     timeframe : duration
         Bar length, or the step of open interest and ratios.
+    sample : duration, optional
+        Keep the last row of each key in each such step, stamped with the step's end.
+    last_of : LastOf, optional
+        Which of several rows with one key counts.
     interval : duration
         Longest regular step between funding payments; a longer one is a gap.
     known_delay : duration
@@ -146,6 +179,8 @@ class FileGroup(_Frozen):
     snapshot_gap : duration, optional
         Rows of a chain that follow one another by no more belong to one snapshot: it is stamped
         with its first row, and was known after its last.
+    index : {"nearest_forward"}, optional
+        Where a chain has no index: the forward of the nearest expiry stands for it.
     instrument_names : {"deribit"}, optional
         By whose rules the options' names say asset, strike, type and expiry.
     settlement : {"linear", "inverse"}
@@ -158,15 +193,21 @@ class FileGroup(_Frozen):
     path: str
     time: TimeStamp
     columns: dict[str, Annotated[Column, BeforeValidator(_as_column)]]
-    markets: dict[str, str] = Field(default_factory=dict)
+    header: tuple[str, ...] = ()
+    banner: bool = False
+    markets: dict[str, str] | Literal["native"] = Field(default_factory=dict)
+    exchange: str | None = None
     only: RowFilter | None = None
     kind: Literal["trade", "mark", "index"] = "trade"
     timeframe: DurationMs | None = None
+    sample: DurationMs | None = None
+    last_of: LastOf | None = None
     interval: DurationMs | None = None
     known_delay: DurationMs = 0
     known: KnownAt | None = None
     forecast: bool = False
     snapshot_gap: DurationMs | None = None
+    index: Literal["nearest_forward"] | None = None
     instrument_names: Literal["deribit"] | None = None
     settlement: Literal["linear", "inverse"] = "inverse"
     contract_size: float = Field(default=1.0, gt=0)
@@ -189,12 +230,16 @@ class FileGroup(_Frozen):
         feed, bars = self.feed, self.content.bars
         if self.content.market == "symbol" and feed != "liquidations" and not self.markets:
             raise ValueError(f"{feed} files need markets, a map of native name to symbol")
-        if len(self.markets) > 1 and not ({NATIVE} & set(self.columns) or "{native}" in self.path):
+        if len(self.markets) > 1 and not (NATIVE in self.columns or "{native}" in self.path):
             raise ValueError("path needs {native} where there is more than one market")
-        if "timeframe_ms" in self.content.table.key and not self.timeframe:
+        if "timeframe_ms" in self.content.table.key and not (
+            self.timeframe or "{timeframe}" in self.path
+        ):
             raise ValueError(f"{feed} files need a timeframe, for example 1h")
         if feed == "funding" and not (self.interval or "interval" in self.columns):
             raise ValueError("funding files need an interval, for example 8h")
+        if PRICE in self.columns:
+            bars = False
         if not bars and self.time.means != "instant":
             raise ValueError(f"the time of a {feed} file means instant")
         if bars and self.time.means == "instant":
@@ -205,8 +250,10 @@ class FileGroup(_Frozen):
     def _check_outside(self) -> None:
         """Demand of what is not traded that it says when it was known, and what it is."""
         if self.feed not in OUTSIDE_KINDS:
-            if self.known or self.forecast:
-                raise ValueError(f"known and forecast are for signals and events, not {self.feed}")
+            if self.forecast:
+                raise ValueError(f"forecast is for signals, not {self.feed}")
+            if self.known and "known_ts_ms" not in self.content.table.columns:
+                raise ValueError(f"{self.feed} files have no known: a row is known when it happens")
             return
         if (self.known is None) == ("known_delay" not in self.model_fields_set):
             raise ValueError(
@@ -223,23 +270,55 @@ class FileGroup(_Frozen):
 
     def _check_columns(self) -> None:
         wanted, known = self.content.required, (*self.content.columns, NATIVE)
-        if self.instrument_names:
-            wanted = tuple(name for name in wanted if name not in OPTION_TERMS)
-            known = tuple(name for name in known if name not in OPTION_TERMS)
+        said = set(OPTION_TERMS if self.instrument_names else ())
+        if self.index:
+            said.add("index_price")
+        if PRICE in self.columns and self.feed == "candles":
+            said |= {"open", "high", "low", "close", "volume_usd"}
+            known = (*known, PRICE)
+        wanted = tuple(name for name in wanted if name not in said)
+        known = tuple(name for name in known if name not in said)
         if lacking := [name for name in wanted if name not in self.columns]:
             raise ValueError(f"columns of a {self.feed} file lack {', '.join(lacking)}")
-        for name in self.columns:
+        for name, column in self.columns.items():
+            if column.unit == "lots" and PRICE not in self.columns:
+                raise ValueError(f"{name} in lots needs the column price")
             if name not in known:
                 raise ValueError(f"a {self.feed} file has no {name!r}.{nearest(name, known)}")
 
 
 class ImportMapping(_Frozen):
-    """A YAML file of ``configs/import``: an exchange and its groups of recorded files."""
+    """A YAML file of ``configs/import``: an exchange and its groups of recorded files.
+
+    Parameters
+    ----------
+    name : str
+        One line on what it is.
+    exchange : str, optional
+        Whose data these are, unless a group or a file's name says so.
+    exchanges : dict of str to str
+        What ``{exchange}`` in a file's name is called in the store.
+    some : bool
+        It describes a vendor's layout: not all groups need have files, one must.
+    on_conflict : {"refuse", "keep", "replace"}
+        What to do where a key is stored already with another value.
+    files : tuple of FileGroup
+        What there is.
+    """
 
     name: str
-    exchange: str
+    exchange: str | None = None
+    exchanges: dict[str, str] = Field(default_factory=dict)
+    some: bool = False
     on_conflict: Conflict = "refuse"
     files: tuple[FileGroup, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _has_exchange(self) -> ImportMapping:
+        for group in self.files:
+            if not (self.exchange or self.some or group.exchange or "{exchange}" in group.path):
+                raise ValueError("exchange is missing: whose data are these?")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> ImportMapping:

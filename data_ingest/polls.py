@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_ingest.clients import FeedError, RefusedError
 from data_ingest.coverage import LedgerKey, Shortfall, write_shortfalls
+from data_ingest.expired import expired_rows
 from data_ingest.feed import Ask, Feed, Row, native_name
 from data_ingest.feed_table import find_feed
 from data_ingest.page_writer import write_page
@@ -155,17 +156,18 @@ def take_or_note(
 
 
 def pull_instruments(store: DataStore, client: ExchangeClient, assets: Sequence[str]) -> PullReport:
-    """Pull the instruments of some assets; on Deribit, expired options too.
+    """Pull the instruments of some assets; on Deribit, expired ones too.
 
-    The other exchanges list only what is alive; what they listed at an earlier pull stays.
+    The other exchanges list only what is alive. What they listed at an earlier pull stays, and
+    what the stored delivery prices name beside it is added, as far as its name tells what it was.
     """
     client.load_markets()
     markets = {market["id"]: market for market in client.ccxt.markets.values()}
     if client.exchange_id == "deribit":
         for asset in assets:
-            expired = {"currency": asset, "kind": "option", "expired": True}
-            live = {"currency": asset, "kind": "option"}
-            for query in (expired, live):
+            of = {"currency": asset}
+            queries = [{**of, "kind": kind, "expired": True} for kind in ("future", "option")]
+            for query in (*queries, {**of, "kind": "option"}):
                 markets |= {m["id"]: m for m in client.call("fetch_markets", query)}
     rows = [
         row
@@ -174,8 +176,10 @@ def pull_instruments(store: DataStore, client: ExchangeClient, assets: Sequence[
     ]
     label = LedgerKey(client.exchange_id, ",".join(sorted(assets)), "instruments")
     result, aside = write_page(store, client, INSTRUMENTS, label, rows, {})
-    return PullReport(client.exchange_id, label.market, label.feed, result.read, result.added,
-                      len(aside), stored=result.read)  # fmt: skip
+    gone = expired_rows(store, client.exchange_id, assets)
+    added = write_page(store, client, INSTRUMENTS, label, gone, {})[0].added if gone else 0
+    return PullReport(client.exchange_id, label.market, label.feed, result.read + len(gone),
+                      result.added + added, len(aside), stored=result.read + len(gone))  # fmt: skip
 
 
 def _instrument_row(exchange: str, market: dict[str, Any]) -> Row | None:

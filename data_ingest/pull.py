@@ -19,7 +19,7 @@ from data_ingest.polls import (
     take_or_note,
 )
 from data_ingest.pull_report import Advance, PullReport
-from data_ingest.symbols import EXCHANGES
+from data_ingest.symbols import EXCHANGES, perpetual_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,6 +111,7 @@ class _MarketPull:
         self._poll()
         # Last, with the clock at the window's end: only now has every polled option been listed.
         for client in {id(c): c for c in (self.perpetuals, self.chain) if c}.values():
+            self._deliveries(client)
             self._once(client, "instruments", ",".join(sorted(market.assets)),
                        partial(pull_instruments, self.store, client, market.assets))  # fmt: skip
         return self.reports
@@ -124,6 +125,26 @@ class _MarketPull:
                 self._download(client, f"{kind}_candles", symbol, window, clock_ms)
             # The payment at the very end belongs to the last bar.
             self._download(client, "funding", symbol, (window[0], window[1] + 1))
+        for future in market.dated_futures():
+            # The bar in which it is delivered is its last.
+            last_ms = -(-future.expiry_ms // clock_ms) * clock_ms
+            life = (window[0], min(window[1], last_ms))
+            if life[0] < life[1]:
+                self._download(client, "trade_candles", future.symbol, life, clock_ms)
+
+    def _deliveries(self, client: ExchangeClient) -> None:
+        """Pull what names the expired options and futures, where they are not listed."""
+        market = self.market
+        options = client is self.chain
+        futures = client is self.perpetuals and bool(market.futures)
+        name = "delivery_prices"
+        # Of the others only options are asked for, and Binance delivers futures alone.
+        wanted = futures if client.exchange_id.startswith("binance") else options
+        if client.exchange_id == "deribit" or (client.exchange_id, name) not in FEEDS:
+            return
+        if wanted and name not in market.feeds:
+            for asset in market.assets:
+                self._download(client, name, asset, (market.start, market.end))
 
     def _index_sources(self, clock_ms: int) -> None:
         """Pull the trade candles that a composite index reads and the market itself does not."""
@@ -148,7 +169,12 @@ class _MarketPull:
         clients = (self.perpetuals, self.chain)
         client = next(c for c in clients if c and (c.exchange_id, name) in FEEDS)
         feed = find_feed(client.exchange_id, name)
-        targets = market.assets if feed.per_asset else tuple(map(market.symbol, market.assets))
+        targets = market.assets if feed.per_asset else tuple(
+            market.symbol(asset) if client is self.perpetuals
+            else perpetual_symbol(client.exchange_id, asset) for asset in market.assets
+        )  # fmt: skip
+        if feed.archived:
+            client = open_exchange(client.exchange_id, self.base_url, archive=True)
         if feed.paging is Paging.NOW:
             now_ms = market.end if self.set_clock else time.time_ns() // 1_000_000
             if self.set_clock:

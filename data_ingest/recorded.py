@@ -6,7 +6,6 @@ its sha256, its coverage and, on request, its quarantined rows.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,18 @@ import numpy as np
 
 from backtest.errors import DataError
 from data_ingest.coverage import LedgerKey, Window, runs
-from data_ingest.quality import CHAIN_INSTRUMENT_RULES, NO_FORECAST_RULES, Rule, bad_rows, put_aside
-from data_ingest.recorded_columns import staging_sql, text
+from data_ingest.native_symbols import unified_symbol
+from data_ingest.quality import (
+    CHAIN_INSTRUMENT_RULES,
+    NO_FORECAST_RULES,
+    RowRule,
+    absent,
+    bad_rows,
+    keep_arrivals,
+    never,
+    put_aside,
+)
+from data_ingest.recorded_columns import STAMP, Market, identifier_sql, staging_sql, text
 from data_ingest.recorded_feeds import NATIVE
 from data_ingest.schema import CHAIN, INSTRUMENTS, SIGNALS
 from data_ingest.source_files import read_source, source_files
@@ -33,8 +42,21 @@ if TYPE_CHECKING:
 
 _NAMED_BY = {"chain": "asset", "signals": "name", "events": "calendar"}
 """The column that is a row's market in the ledger, where it is not the feed's own."""
-_MARKET_RULE = Rule(
-    "symbol IS NULL", f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets"
+_STEPPED = frozenset(
+    {"candles", "funding", "chain", "volatility_index", "open_interest", "long_short_ratio"}
+)
+"""Feeds in which a missing instant is a hole, and not a quiet moment."""
+
+_EPOCHS = {
+    "s": (1e8, 1e11, "seconds"),
+    "ms": (1e11, 1e14, "milliseconds"),
+    "us": (1e14, 1e17, "microseconds"),
+}
+
+_MARKET_RULE = never(
+    f"symbol {NATIVE}",
+    lambda symbol, _: absent(symbol),
+    f"the market '{{{NATIVE}}}' has no symbol among the mapping's markets",
 )
 
 
@@ -55,7 +77,7 @@ class ImportReport:
     rows_repeated : int
         Further rows that equal one of these.
     rows_left_out : int
-        Rows that the mapping's ``only`` does not mean.
+        Rows that the mapping's ``only`` does not mean, or of which another is the last.
     windows : tuple of Window
         What the file makes complete.
     """
@@ -78,7 +100,7 @@ def import_recorded(
     data_dir: Path,
     *,
     quarantine: bool = False,
-    progress: Callable[[ImportReport], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[ImportReport]:
     """Bring recorded files into the store; each file is one transaction.
 
@@ -93,7 +115,7 @@ def import_recorded(
     quarantine : bool
         Put bad rows aside, with row number, reason and raw text, instead of refusing the file.
     progress : callable, optional
-        Called after each file.
+        ``progress(done, total)``, called before the first file and after each.
 
     Returns
     -------
@@ -109,12 +131,21 @@ def import_recorded(
     if not data_dir.is_dir():
         raise DataError(f"there is no data folder at {data_dir}.")
     reports: list[ImportReport] = []
-    for group in mapping.files:
-        for source in source_files(group, data_dir):
-            report = _import_file(store, mapping, group, source, quarantine)
-            reports.append(report)
-            if progress:
-                progress(report)
+    files = [
+        (group, source)
+        for group in mapping.files
+        for source in source_files(mapping, group, data_dir)
+    ]
+    if not files:
+        raise DataError(
+            f"no file in {data_dir} has a name of this layout: "
+            f"{', '.join(dict.fromkeys(group.path for group in mapping.files))}."
+        )
+    tell = progress or (lambda done, total: None)
+    tell(0, len(files))
+    for group, source in files:
+        reports.append(_import_file(store, mapping, group, source, quarantine))
+        tell(len(reports), len(files))
     return reports
 
 
@@ -124,15 +155,23 @@ def _import_file(
     table = group.content.table
     connection = store.connection
     left_out = read_source(connection, group, source, "raw_rows")
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE staged AS "
-        + staging_sql(group, mapping.exchange, source.symbol, "raw_rows")
-    )
     rules = list(CHAIN_INSTRUMENT_RULES) if table is CHAIN else []
     if NATIVE in group.columns:
         rules.append(_MARKET_RULE)
     if table is SIGNALS and not group.forecast:
         rules += NO_FORECAST_RULES
+    epoch = "ms"
+    if group.time.unit == "epoch":
+        epoch, rule = _epoch(connection, group, source)
+        rules.insert(0, rule)
+    market = Market(
+        source.exchange, source.symbol, _natives(connection, group, source), source.timeframe_ms
+    )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE staged AS " + staging_sql(group, market, "raw_rows", epoch)
+    )
+    if group.sample or group.last_of:
+        left_out += _count(connection, "raw_rows") - _count(connection, "staged")
     refused = bad_rows(connection, table, "staged", rules)
     if refused and not aside:
         more = f" ({len(refused)} such rows in all)" if len(refused) > 1 else ""
@@ -148,17 +187,18 @@ def _import_file(
             put_aside(cursor, table, source.label, refused, "raw_rows", "staged")
         good = _count(cursor, "staged")
         _accept(cursor, table, good)
-        windows = _complete_windows(cursor, mapping, group)
+        windows = _complete_windows(cursor, group, source)
         # One batch per file; it is labelled by all the markets that the file holds.
         label = LedgerKey(
-            mapping.exchange,
+            source.exchange,
             ",".join(sorted({key.market for key in windows})) or source.symbol,
             _ledger_feed(group),
-            group.timeframe or 0,
+            source.timeframe_ms,
         )
-        batch = Batch(label, source.label, _sha256(source.path))
+        batch = Batch(label, source.label, source.sha256)
+        keep_arrivals(cursor, table, "staged", batch)
         if table is CHAIN:
-            _write_instruments(store, cursor, mapping, group, batch)
+            _write_instruments(store, cursor, group, batch)
         result = store.upsert(
             cursor,
             table,
@@ -180,6 +220,59 @@ def _import_file(
         rows_left_out=left_out,
         windows=tuple(window for each in windows.values() for window in each),
     )
+
+
+def _epoch(
+    connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
+) -> tuple[str, RowRule]:
+    """Tell the unit of a file's times by its first row, and write the rule that all have it."""
+    column = identifier_sql(group.time.column)
+    first = connection.execute(
+        f"SELECT try_cast({column} AS DOUBLE) FROM raw_rows ORDER BY row_number LIMIT 1"
+    ).fetchone()
+    for unit, (low, high, words) in _EPOCHS.items():
+        if first and first[0] is not None and low <= first[0] < high:
+            return unit, never(
+                STAMP,
+                lambda stamp, low=low, high=high: (stamp < low) | (stamp >= high),
+                f"the time {{{STAMP}}} is not in {words}, as that of the first row is",
+            )
+    raise DataError(
+        f"{source.label}: row 1: {group.time.column} is {first[0] if first else 'missing'}; it "
+        "must be seconds, milliseconds or microseconds since 1970."
+    )
+
+
+def _natives(
+    connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
+) -> dict[str, str]:
+    """Return the symbols of the markets that the rows of a file name."""
+    if isinstance(group.markets, dict):
+        return group.markets
+    if NATIVE not in group.columns:
+        return {}
+    column = identifier_sql(group.columns[NATIVE].column or "")
+    named = connection.execute(
+        f"SELECT DISTINCT {column}::VARCHAR FROM raw_rows WHERE {column} IS NOT NULL ORDER BY 1"
+    ).fetchall()
+    try:
+        return {name: unified_symbol(source.exchange, name) for (name,) in named}
+    except DataError as error:
+        raise DataError(f"{source.label}: {error}") from None
+
+
+def _paid_windows(cursor: duckdb.DuckDBPyConnection, market: str) -> list[Window]:
+    """Return windows over which no payment is missing by what the rows themselves state."""
+    rows = cursor.execute(
+        "SELECT ts_ms, interval_ms FROM accepted WHERE symbol = ? ORDER BY 1", [market]
+    ).fetchall()
+    times, intervals = np.array(rows, dtype=np.int64).T
+    # Where the interval changes, it is the longer one that bounds the step between the two.
+    breaks = np.flatnonzero(np.diff(times) > np.maximum(intervals[1:], intervals[:-1]))
+    firsts, lasts = np.concatenate(([0], breaks + 1)), np.concatenate((breaks, [len(times) - 1]))
+    return [
+        (int(times[a]), int(times[b] + intervals[b])) for a, b in zip(firsts, lasts, strict=True)
+    ]
 
 
 def _accept(cursor: duckdb.DuckDBPyConnection, table: FeedTable, good: int) -> None:
@@ -209,7 +302,7 @@ def _ledger_feed(group: FileGroup) -> str:
 
 
 def _complete_windows(
-    cursor: duckdb.DuckDBPyConnection, mapping: ImportMapping, group: FileGroup
+    cursor: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
 ) -> dict[LedgerKey, list[Window]]:
     """Return what the accepted rows make complete, per market."""
     table = group.content.table
@@ -221,12 +314,15 @@ def _complete_windows(
     ).fetchall()
     windows: dict[LedgerKey, list[Window]] = {}
     for market, first, last in spans:
-        key = LedgerKey(mapping.exchange, market, _ledger_feed(group), group.timeframe or 0)
+        key = LedgerKey(source.exchange, market, _ledger_feed(group), source.timeframe_ms)
+        times = _times(cursor, group, market) if group.feed in _STEPPED else np.empty(0)
         if group.feed == "chain":
             # A snapshot vouches for its own instant only.
-            windows[key] = runs(_times(cursor, group, market), 0, 1)
-        elif step := group.timeframe or group.interval:
-            windows[key] = runs(_times(cursor, group, market), step, step)
+            windows[key] = runs(times, 0, 1)
+        elif group.feed == "funding":
+            windows[key] = _paid_windows(cursor, market)
+        elif group.feed in _STEPPED:
+            windows[key] = runs(times, source.timeframe_ms, source.timeframe_ms)
         else:
             # A recording of events vouches for its whole span: a quiet hour is no hole.
             windows[key] = [(int(first), int(last) + 1)]
@@ -253,7 +349,6 @@ def _times(cursor: duckdb.DuckDBPyConnection, group: FileGroup, market: str) -> 
 def _write_instruments(
     store: DataStore,
     cursor: duckdb.DuckDBPyConnection,
-    mapping: ImportMapping,
     group: FileGroup,
     batch: Batch,
 ) -> None:
@@ -273,7 +368,7 @@ def _write_instruments(
         raise DataError(
             f"{batch.source}: rows of {contradictory[0]} disagree on its strike, expiry or type."
         )
-    key = LedgerKey(mapping.exchange, batch.key.market, INSTRUMENTS.name)
+    key = LedgerKey(batch.key.exchange, batch.key.market, INSTRUMENTS.name)
     # What an exchange said of an instrument outranks what a chain implies.
     store.upsert(
         cursor,
@@ -282,8 +377,3 @@ def _write_instruments(
         Batch(key, batch.source, batch.source_sha256),
         on_conflict="keep",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,6 +30,9 @@ OPTION_TERMS = ("asset", "strike", "option_type", "expiry")
 NATIVE = "native"
 """The column in which each row names its market, where a file holds several."""
 
+PRICE = "price"
+"""The column of which candles are made, where a file holds ticks and no bars."""
+
 
 @dataclass(frozen=True)
 class RecordedFeed:
@@ -87,7 +90,7 @@ RECORDED_FEEDS = {
     "trades": RecordedFeed(
         TRADES,
         ("price", "amount_base", "side"),
-        ("trade_id", "liquidation"),
+        ("trade_id", "liquidation", "trade_seq"),
         identifier="trade_id",
     ),
     "account_fills": RecordedFeed(

@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS quarantine (
     feed VARCHAR NOT NULL, source VARCHAR NOT NULL, row_number BIGINT NOT NULL,
     reason VARCHAR NOT NULL, raw_json VARCHAR NOT NULL, quarantined_at_ms BIGINT NOT NULL,
     PRIMARY KEY (source, row_number, reason, raw_json));
+CREATE TABLE IF NOT EXISTS findings (
+    rule VARCHAR NOT NULL, severity VARCHAR NOT NULL, feed VARCHAR NOT NULL,
+    exchange VARCHAR NOT NULL, market VARCHAR NOT NULL, start_ms BIGINT NOT NULL,
+    end_ms BIGINT NOT NULL, row_count BIGINT NOT NULL, detail VARCHAR NOT NULL,
+    source VARCHAR NOT NULL, data_state VARCHAR NOT NULL, found_at_ms BIGINT NOT NULL);
 """
 
 
@@ -62,8 +67,11 @@ class FeedTable:
 
     @property
     def time(self) -> str:
-        """The column that says when a row happened, or when its bar opened."""
-        return "open_ms" if "open_ms" in self.key else "ts_ms"
+        """The column that says when a row happened, when its bar opened, or it was announced."""
+        if "open_ms" in self.key:
+            return "open_ms"
+        # An event may have no time of its own any more; its announcement always has.
+        return "known_ts_ms" if "known_ts_ms" in self.key and "ts_ms" not in self.key else "ts_ms"
 
     @property
     def create_sql(self) -> str:
@@ -203,6 +211,7 @@ TRADES = FeedTable(
         "amount_base": "DOUBLE",
         "side": "VARCHAR",
         "liquidation": "VARCHAR",
+        "trade_seq": "BIGINT",
     },
 )
 ACCOUNT_FILLS = FeedTable(

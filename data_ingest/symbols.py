@@ -148,6 +148,30 @@ def parse_future(symbol: str) -> DatedFuture:
     return DatedFuture(symbol, match[1], settlement, expiry_ms)
 
 
+def native_future(exchange: str, future: DatedFuture) -> str:
+    """Return an exchange's own name of a dated future, which it may no longer list.
+
+    Parameters
+    ----------
+    exchange : str
+        One of `EXCHANGES`.
+    future : DatedFuture
+        From `parse_future`.
+    """
+    asset, (_, quote, _) = future.asset, re.split("[/:]", future.symbol)
+    day = datetime.fromtimestamp(future.expiry_ms / 1_000, tz=UTC)
+    digits, letters = f"{day:%y%m%d}", f"{day.day}{day:%b%y}".upper()
+    if exchange == "okx":
+        return f"{asset}-{quote}-{digits}"
+    if exchange.startswith("binance"):
+        return f"{asset}{quote}_{digits}"
+    if exchange == "bybit" and future.settlement == "inverse":
+        return f"{asset}USD{'FGHJKMNQUVXZ'[day.month - 1]}{day:%y}"
+    coin = {"deribit": {"USD": ""}, "bybit": {"USDC": ""}}.get(exchange, {}).get(quote, quote)
+    between = "_" if coin and exchange == "deribit" else ""
+    return f"{asset}{between}{coin}-{letters}"
+
+
 def perpetual_symbol(exchange: str, asset: str) -> str:
     """Return the unified symbol of an asset's perpetual on an exchange."""
     return EXCHANGES[exchange].perpetual.format(asset=asset)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from backtest.errors import ConfigError
 from backtest.yaml_files import read_yaml
+from data_ingest.formats import load_format
 from data_ingest.mapping import ImportMapping
 from experiments.config import load_config
 from experiments.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from experiments.config import RunConfig
 
 SHIPPED = Path(__file__).resolve().parent.parent
@@ -26,6 +29,47 @@ class ImportPlan:
     mappings: tuple[ImportMapping, ...]
     data: Path
     store: Path
+
+
+def plan_format(
+    name: str,
+    data: Path | None,
+    store: Path | None,
+    exchange: str | None = None,
+    markets: Sequence[str] = (),
+) -> ImportPlan:
+    """Read what an import of files in a vendor's layout needs.
+
+    Parameters
+    ----------
+    name
+        A format, as `data_ingest.formats.format_names` lists them.
+    data
+        Folder of the files.
+    store
+        DuckDB file to fill; the workspace's if not given.
+    exchange
+        Whose data they are, where the format does not say.
+    markets
+        ``NATIVE=SYMBOL`` each; by the exchange's own rules if none is given.
+
+    Raises
+    ------
+    ConfigError
+        If no data folder is given, a market is not of that form, or there is no such format.
+    """
+    if data is None:
+        raise ConfigError("no data folder is given; write --data DIR or set REMARGIN_DATA.")
+    symbols: dict[str, str] = {}
+    for market in markets:
+        native, equals, symbol = market.partition("=")
+        if not (native and equals and symbol):
+            raise ConfigError(
+                f"--market {market}: write NATIVE=SYMBOL, such as BTCUSDT=BTC/USDT:USDT."
+            )
+        symbols[native] = symbol
+    mapping = load_format(name, exchange, symbols)
+    return ImportPlan((mapping,), data, writable_store(store))
 
 
 def plan_import(config: Path, data: Path | None, store: Path | None) -> ImportPlan:

@@ -13,12 +13,14 @@ from data_ingest.simulator.binance_rules import (
     Contract,
     Params,
     coin_margined,
+    dated,
     find,
     limit_of,
     usd_margined,
     whole,
 )
 from data_ingest.simulator.crowd import Crowd
+from data_ingest.simulator.futures import DatedFuture
 
 if TYPE_CHECKING:
     from data_ingest.simulator.market import SimulatedMarket
@@ -58,7 +60,9 @@ class BinanceApi:
     ) -> None:
         self._market, self._inverse = market, inverse
         listed = coin_margined if inverse else usd_margined
-        self.contracts = listed(market, crowd or Crowd(market))
+        crowd = crowd or Crowd(market)
+        self.contracts = listed(market, crowd)
+        self._futures = dated(market, crowd, inverse=inverse)
         self.paths: dict[str, Callable[[Params, int], Any]] = {
             "time": lambda _params, now_ms: {"serverTime": now_ms},
             "ping": lambda _params, _now_ms: {},
@@ -88,6 +92,32 @@ class BinanceApi:
             raise BinanceError(-5000, f"Path {root}/{path}, Method GET is invalid")
         return self.paths[path](params, now_ms)
 
+    def deliveries(self, params: Params, now_ms: int) -> list[dict[str, Any]]:
+        """Return what a pair's dated futures were delivered at, newest first."""
+        pair = params.get("pair", "")
+        gone = [
+            one.perpetual
+            for one in self._futures.values()
+            if one.pair == pair and isinstance(one.perpetual, DatedFuture)
+        ]
+        return [
+            {
+                "deliveryTime": future.life.expiry_ms,
+                "deliveryPrice": future.delivery_price_usd(),
+            }
+            for future in sorted(gone, key=lambda future: -future.life.expiry_ms)
+            if future.life.expiry_ms <= now_ms
+        ]
+
+    def _known(self, now_ms: int) -> dict[str, Contract]:
+        """Return the perpetuals and every dated future ever listed by now; bars outlive it."""
+        listed = {
+            symbol: one
+            for symbol, one in self._futures.items()
+            if one.life and one.life.listed_ms <= now_ms
+        }
+        return {**self.contracts, **listed}
+
     def _exchange_info(self, _params: Params, now_ms: int) -> dict[str, Any]:
         return {
             "timezone": "UTC",
@@ -106,22 +136,37 @@ class BinanceApi:
                 {"asset": asset, "marginAvailable": True, "autoAssetExchange": "-10000"}
                 for asset in dict.fromkeys(one.margin for one in self.contracts.values())
             ],
-            "symbols": [self._symbol_row(contract) for contract in self.contracts.values()],
+            "symbols": [
+                self._symbol_row(contract, now_ms)
+                for contract in self._known(now_ms).values()
+                # What was delivered stays on the list for a day.
+                if contract.life is None or contract.life.expiry_ms > now_ms - MS_PER_DAY
+            ],
         }
 
-    def _symbol_row(self, contract: Contract) -> dict[str, Any]:
-        tick = contract.perpetual.tick_usd
+    def _symbol_row(self, contract: Contract, now_ms: int) -> dict[str, Any]:
+        tick, life = contract.perpetual.tick_usd, contract.life
+        status, kind = "TRADING", "PERPETUAL"
+        if life is not None:
+            later = any(
+                one.life is not None
+                and one.pair == contract.pair
+                and now_ms < one.life.expiry_ms < life.expiry_ms
+                for one in self._futures.values()
+            )
+            kind = "NEXT_QUARTER" if later else "CURRENT_QUARTER"
+            status = status if life.holds(now_ms) else "SETTLING"
         own = (
-            {"status": "TRADING"}
+            {"status": status}
             if contract.contract_usd is None
-            else {"contractStatus": "TRADING", "contractSize": int(contract.contract_usd)}
+            else {"contractStatus": status, "contractSize": int(contract.contract_usd)}
         )
         step = "1" if self._inverse else "0.001"
         return {
             "symbol": contract.symbol,
             "pair": contract.pair,
-            "contractType": "PERPETUAL",
-            "deliveryDate": PERPETUAL_EXPIRY_MS,
+            "contractType": kind,
+            "deliveryDate": life.expiry_ms if life else PERPETUAL_EXPIRY_MS,
             "onboardDate": contract.perpetual.listed_ms,
             **own,
             "maintMarginPercent": "2.5000",
@@ -164,7 +209,7 @@ class BinanceApi:
         }
 
     def _klines(self, params: Params, now_ms: int, kind: str) -> list[list[Any]]:
-        contract = find(self.contracts, params, "pair" if kind == "index" else "symbol")
+        contract = find(self._known(now_ms), params, "pair" if kind == "index" else "symbol")
         length_ms = INTERVALS_MS.get(params.get("interval", ""))
         if length_ms is None:
             raise BinanceError(-1120, "Invalid interval.")
@@ -263,14 +308,15 @@ class BinanceApi:
         return self._one_or_all(params, rows)
 
     def _open_interest(self, params: Params, now_ms: int) -> dict[str, Any]:
-        contract = find(self.contracts, params, "symbol")
+        contract = find(self._known(now_ms), params, "symbol")
         usd = contract.perpetual.open_interest_usd(now_ms)
         size = contract.size(usd, contract.perpetual.mark_usd(now_ms))
-        own = {"pair": contract.pair, "contractType": "PERPETUAL"} if self._inverse else {}
+        kind = "PERPETUAL" if contract.life is None else "CURRENT_QUARTER"
+        own = {"pair": contract.pair, "contractType": kind} if self._inverse else {}
         return {"symbol": contract.symbol, **own, "openInterest": f"{size:.3f}", "time": now_ms}
 
     def _depth(self, params: Params, now_ms: int) -> dict[str, Any]:
-        contract = find(self.contracts, params, "symbol")
+        contract = find(self._known(now_ms), params, "symbol")
         limit = whole(params, "limit", 500)
         if limit not in BOOK_LIMITS:
             raise BinanceError(-4021, f"{limit} is not valid depth limit")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from data_ingest.simulator.futures import DatedFuture, quarterlies
 from data_ingest.simulator.perpetual import Perpetual
 
 if TYPE_CHECKING:
     from data_ingest.simulator.crowd import Crowd
+    from data_ingest.simulator.futures import Life
     from data_ingest.simulator.market import SimulatedMarket
 
 Amount = TypeVar("Amount", float, np.ndarray)
@@ -32,7 +34,7 @@ class BinanceError(Exception):
 
 @dataclass(frozen=True)
 class Contract:
-    """One perpetual: its market, its names, what it settles in and how often it pays."""
+    """One perpetual or dated future: its market, names, settlement coin, and how often it pays."""
 
     perpetual: Perpetual
     symbol: str
@@ -46,6 +48,11 @@ class Contract:
     def asset(self) -> str:
         """The coin."""
         return self.perpetual.asset
+
+    @property
+    def life(self) -> Life | None:
+        """When a dated future is listed and delivered; None for a perpetual."""
+        return self.perpetual.life if isinstance(self.perpetual, DatedFuture) else None
 
     def size(self, usd: Amount, price_usd: Amount) -> Amount:
         """Return a size as the exchange states it: coins, or contracts where inverse."""
@@ -82,6 +89,19 @@ def coin_margined(market: SimulatedMarket, crowd: Crowd) -> dict[str, Contract]:
         size_usd = CONTRACT_USD.get(name, OTHER_CONTRACT_USD)
         symbol, pair = f"{name}USD_PERP", f"{name}USD"
         found[symbol] = Contract(perpetual, symbol, pair, "USD", name, 8, size_usd)
+    return found
+
+
+def dated(market: SimulatedMarket, crowd: Crowd, *, inverse: bool) -> dict[str, Contract]:
+    """Return every quarterly future that an exchange ever lists in the span, by symbol."""
+    found = {}
+    for name in market.assets:
+        for life in quarterlies(market):
+            future = DatedFuture(market, crowd, name, life)
+            quote, margin = ("USD", name) if inverse else (QUOTE, QUOTE)
+            size_usd = CONTRACT_USD.get(name, OTHER_CONTRACT_USD) if inverse else None
+            symbol = f"{name}{quote}_{life.digits}"
+            found[symbol] = Contract(future, symbol, name + quote, quote, margin, 0, size_usd)
     return found
 
 

@@ -24,6 +24,8 @@ from data_ingest.simulator.binance_rules import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from data_ingest.simulator.binance import BinanceApi
+
 KEPT_MS = 30 * MS_PER_DAY
 PERIODS_MS = {
     "5m": 300_000,
@@ -54,14 +56,17 @@ class BinanceStatistics:
     Parameters
     ----------
     usd_margined, coin_margined
-        What the two exchanges list.
+        The two exchanges.
     """
 
-    def __init__(
-        self, usd_margined: dict[str, Contract], coin_margined: dict[str, Contract]
-    ) -> None:
-        self._usd_margined, self._coin_margined = usd_margined, coin_margined
+    def __init__(self, usd_margined: BinanceApi, coin_margined: BinanceApi) -> None:
+        self._usd_margined = usd_margined.contracts
+        self._coin_margined = coin_margined.contracts
         self.paths: dict[str, Callable[[Params, int], Any]] = {
+            # Each exchange knows its own pairs; of another one it knows nothing.
+            "delivery-price": lambda params, now_ms: (
+                usd_margined.deliveries(params, now_ms) + coin_margined.deliveries(params, now_ms)
+            ),
             "openInterestHist": self._open_interest,
             "globalLongShortAccountRatio": lambda params, now_ms: self._ratio(
                 params, now_ms, "accounts", ("longAccount", "shortAccount")

@@ -22,6 +22,7 @@ from data_ingest.simulator.bybit_rules import (
     limit_of,
     whole,
 )
+from data_ingest.simulator.futures import DatedFuture, quarterlies
 from data_ingest.simulator.perpetual import Perpetual
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ TIERS_USD = (
 """Largest value, leverage and maintenance rate of each tier."""
 
 
+MONTHS = {3: "H", 6: "M", 9: "U", 12: "Z"}
+"""Letters by which quarterly futures in coin name their month of delivery."""
+
+
 class BybitApi:
     """The exchange's public paths over one market.
 
@@ -75,6 +80,15 @@ class BybitApi:
                 perpetual = Perpetual(market, crowd, name, venue)
                 contract = Contract(perpetual, name + quote, category)
                 contracts[category, contract.symbol] = contract
+                for life in quarterlies(market):
+                    future = DatedFuture(market, crowd, name, life)
+                    month = MONTHS[life.day.month]
+                    symbol = (
+                        f"{name}-{life.letters}"
+                        if category == "linear"
+                        else f"{name}USD{month}{life.day:%y}"
+                    )
+                    contracts[category, symbol] = Contract(future, symbol, category)
         self._options = {name: BybitOptions(desk, market) for name, desk in desks.items()}
         self._board = BybitBoard(contracts, self._options)
         self.paths: dict[str, Callable[[Params, int], Any]] = {
@@ -121,7 +135,8 @@ class BybitApi:
             raise BybitError(10001, "params error: Category is invalid")
         elif params.get("status", "Trading") == "Trading":
             rows = [
-                self._contract_row(contract) for contract in self._board.contracts(category, params)
+                self._contract_row(contract)
+                for contract in self._board.contracts(category, params, now_ms)
             ]
         page = rows[start : start + limit_of(params, 500, 1_000)]
         after = cursor_of(start + len(page)) if start + len(page) < len(rows) else ""
@@ -129,15 +144,18 @@ class BybitApi:
 
     def _contract_row(self, contract: Contract) -> dict[str, Any]:
         asset, linear = contract.perpetual.asset, contract.category == "linear"
-        step = "0.001" if linear else "1"
+        step, life = "0.001" if linear else "1", contract.life
+        # Dated futures in dollars are quoted and settled in USDC, perpetuals here in USDT.
+        dollar = "USDT" if life is None else "USDC"
         return {
             "symbol": contract.symbol,
-            "contractType": "LinearPerpetual" if linear else "InversePerpetual",
+            "contractType": ("Linear" if linear else "Inverse")
+            + ("Perpetual" if life is None else "Futures"),
             "status": "Trading",
             "baseCoin": asset,
-            "quoteCoin": contract.symbol.removeprefix(asset),
+            "quoteCoin": dollar if linear else "USD",
             "launchTime": str(contract.perpetual.listed_ms),
-            "deliveryTime": "0",
+            "deliveryTime": str(life.expiry_ms) if life else "0",
             "deliveryFeeRate": "",
             "priceScale": "2",
             "leverageFilter": {"minLeverage": "1", "maxLeverage": "100.00", "leverageStep": "0.01"},
@@ -154,11 +172,11 @@ class BybitApi:
             },
             "unifiedMarginTrade": True,
             "fundingInterval": FUNDING_HOURS * 60,
-            "settleCoin": "USDT" if linear else asset,
+            "settleCoin": dollar if linear else asset,
         }
 
     def _klines(self, params: Params, now_ms: int, kind: str) -> dict[str, Any]:
-        contract = self._board.contract(params, default_category="linear")
+        contract = self._board.contract(params, now_ms, default_category="linear")
         length_ms = INTERVALS_MS.get(given(params, "interval"))
         if length_ms is None:
             raise BybitError(10001, "Invalid period!")
@@ -183,7 +201,9 @@ class BybitApi:
         return {"symbol": contract.symbol, "category": contract.category, "list": rows[::-1]}
 
     def _funding(self, params: Params, now_ms: int) -> dict[str, Any]:
-        contract = self._board.contract(params)
+        contract = self._board.contract(params, now_ms)
+        if contract.life is not None:
+            raise BybitError(10001, "params error: Symbol Invalid")
         if "startTime" in params and "endTime" not in params:
             raise BybitError(10001, "params error: startTime requires endTime")
         first_ms, last_ms = whole(params, "startTime", 0), whole(params, "endTime", FAR_MS)
@@ -201,7 +221,7 @@ class BybitApi:
         return {"category": contract.category, "list": page}
 
     def _open_interest(self, params: Params, now_ms: int) -> dict[str, Any]:
-        contract = self._board.contract(params)
+        contract = self._board.contract(params, now_ms)
         instants, cursor = self._statistics(params, now_ms, contract, "intervalTime", 200)
         rows = []
         for at_ms in instants:
@@ -219,7 +239,7 @@ class BybitApi:
         }
 
     def _account_ratio(self, params: Params, now_ms: int) -> dict[str, Any]:
-        contract = self._board.contract(params)
+        contract = self._board.contract(params, now_ms)
         instants, cursor = self._statistics(params, now_ms, contract, "period", 500)
         rows = []
         for at_ms in instants:
@@ -257,7 +277,7 @@ class BybitApi:
     def _risk_limit(self, params: Params, now_ms: int) -> dict[str, Any]:
         category = given(params, "category")
         rows = []
-        for contract in self._board.contracts(category, params):
+        for contract in self._board.contracts(category, params, now_ms):
             # Inverse tiers are in coins, at a price that does not change with the day.
             unit = 1.0 if category == "linear" else contract.perpetual.index_usd(0)
             floor, deduction, last_rate = 0.0, 0.0, 0.0

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from backtest.units import MS_PER_HOUR
 from data_ingest.simulator.bybit_rules import BybitError, Params, given, limit_of
+from data_ingest.simulator.futures import DatedFuture
 
 if TYPE_CHECKING:
     from data_ingest.simulator.bybit_options import BybitOptions
+    from data_ingest.simulator.futures import Life
     from data_ingest.simulator.perpetual import Perpetual
 
 FUNDING_HOURS = 8
@@ -18,11 +20,16 @@ FUNDING_HOURS = 8
 
 @dataclass(frozen=True)
 class Contract:
-    """One perpetual: what it is called and what it settles in."""
+    """One perpetual or dated future: what it is called and what it settles in."""
 
     perpetual: Perpetual
     symbol: str
     category: str
+
+    @property
+    def life(self) -> Life | None:
+        """When a dated future is listed and delivered; None for a perpetual."""
+        return self.perpetual.life if isinstance(self.perpetual, DatedFuture) else None
 
     def size(self, usd: float, price_usd: float) -> float:
         """Return a size as this category states it: coins where linear, dollars where inverse."""
@@ -54,15 +61,21 @@ class BybitBoard:
             "tickers": self._tickers,
         }
 
-    def contracts(self, category: str, params: Params) -> list[Contract]:
-        """Return the perpetuals of a category, or the one that a request names."""
+    def contracts(self, category: str, params: Params, now_ms: int) -> list[Contract]:
+        """Return what trades in a category, or the one contract that a request names."""
         wanted = params.get("symbol")
         if wanted is not None:
-            return [self.contract(params)]
-        return [one for (kind, _), one in self._contracts.items() if kind == category]
+            return [self.contract(params, now_ms)]
+        return [
+            one
+            for (kind, _), one in self._contracts.items()
+            if kind == category and (one.life is None or one.life.holds(now_ms))
+        ]
 
-    def contract(self, params: Params, default_category: str | None = None) -> Contract:
-        """Return the perpetual that a request names.
+    def contract(
+        self, params: Params, now_ms: int, default_category: str | None = None
+    ) -> Contract:
+        """Return the perpetual or future that a request names, also if it has been delivered.
 
         Raises
         ------
@@ -71,7 +84,7 @@ class BybitBoard:
         """
         category = params.get("category") or default_category or given(params, "category")
         contract = self._contracts.get((category, given(params, "symbol")))
-        if contract is None:
+        if contract is None or (contract.life and contract.life.listed_ms > now_ms):
             raise BybitError(10001, "params error: Symbol Invalid")
         return contract
 
@@ -91,7 +104,7 @@ class BybitBoard:
     def _order_book(self, params: Params, now_ms: int) -> dict[str, Any]:
         if given(params, "category") == "option":
             return self._option(given(params, "symbol")).book(params["symbol"], now_ms)
-        contract = self.contract(params)
+        contract = self.contract(params, now_ms)
         bids, asks = (
             [
                 [f"{price:.2f}", f"{max(contract.size(usd, price), 0.001):.3f}"]
@@ -108,7 +121,7 @@ class BybitBoard:
             wanted = params.get("symbol")
             desk = self._option(wanted) if wanted else self.desk(params)
             return {"category": category, "list": desk.trades(now_ms, limit, wanted)}
-        contract = self.contract(params)
+        contract = self.contract(params, now_ms)
         last = contract.perpetual.prints_until(now_ms)
         rows = [
             {
@@ -132,7 +145,7 @@ class BybitBoard:
             rows = desk.tickers(now_ms)
             kept = [row for row in rows if wanted in (None, row["symbol"])]
             return {"category": category, "list": kept}
-        contracts = self.contracts(category, params)
+        contracts = self.contracts(category, params, now_ms)
         return {"category": category, "list": [self._ticker(one, now_ms) for one in contracts]}
 
     def _ticker(self, contract: Contract, now_ms: int) -> dict[str, str]:

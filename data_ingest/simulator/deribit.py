@@ -13,10 +13,12 @@ import numpy as np
 
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
 from data_ingest.simulator.crowd import Crowd
+from data_ingest.simulator.deribit_futures import FutureDesk
 from data_ingest.simulator.deribit_options import OptionDesk
 from data_ingest.simulator.deribit_perpetual import PerpetualDesk
 from data_ingest.simulator.deribit_settlements import KINDS, MOST_ROWS, SettlementDesk
 from data_ingest.simulator.deribit_trades import TradePage
+from data_ingest.simulator.futures import quarterlies, weeklies
 from data_ingest.simulator.options import EXPIRY_HOUR, OptionListing
 
 if TYPE_CHECKING:
@@ -87,6 +89,14 @@ class DeribitApi:
         self._trades_kept_ms = trades_kept_ms
         self._market = market
         self._perpetuals = {name: PerpetualDesk(market, crowd, name) for name in market.assets}
+        self._futures = {
+            desk.name: desk
+            for name in market.assets
+            for lives, quarterly in ((quarterlies(market), True), (weeklies(market), False))
+            for desk in (
+                FutureDesk(market, crowd, name, life, quarterly=quarterly) for life in lives
+            )
+        }
         self._options = desks or {
             name: OptionDesk(OptionListing(market, name)) for name in market.assets
         }
@@ -152,8 +162,13 @@ class DeribitApi:
         kind, expired = params.get("kind"), params.get("expired", "false") == "true"
         rows = []
         for name in self._currency_names(params, required=False):
-            if kind in (None, "future") and not expired:
-                rows.append(self._perpetuals[name].instrument())
+            if kind in (None, "future"):
+                rows.extend([] if expired else [self._perpetuals[name].instrument()])
+                rows.extend(
+                    {**future.instrument(), "is_active": not expired}
+                    for future in self._listed(name, now_ms)
+                    if (future.life.expiry_ms <= now_ms) == expired
+                )
             if kind in (None, "option"):
                 rows.extend(self._options[name].instruments(now_ms, expired))
         return rows
@@ -167,9 +182,9 @@ class DeribitApi:
         # A wider window keeps its newest bars, as the exchange does.
         oldest_ms = -(-end_ms // length_ms) * length_ms - MAX_BARS * length_ms
         start_ms = max(_whole(params, "start_timestamp"), oldest_ms)
-        name, option = self._find(params)
+        name, option = self._find(params, now_ms)
         if option is None:
-            bars_of = self._perpetuals[name].candles(length_ms, start_ms, end_ms)
+            bars_of = self._contract(params).candles(length_ms, start_ms, end_ms)
         else:
             bars_of = self._options[name].candles(option, length_ms, start_ms, end_ms)
         opens, bars, volume, cost = bars_of
@@ -188,15 +203,17 @@ class DeribitApi:
         }
 
     def _funding(self, params: Params, now_ms: int) -> list[dict[str, Any]]:
-        name, option = self._find(params)
-        if option is not None:
+        name, option = self._find(params, now_ms)
+        if option is not None or params["instrument_name"] in self._futures:
             raise invalid("instrument_name", "perpetual only")
         start_ms, end_ms = _whole(params, "start_timestamp"), _whole(params, "end_timestamp")
         return self._perpetuals[name].funding(start_ms, end_ms, now_ms)
 
     def _trades_of_instrument(self, params: Params, now_ms: int) -> dict[str, Any]:
-        name, option = self._find(params)
+        name, option = self._find(params, now_ms)
         page = _trade_page(params, now_ms, self._trades_kept_ms)
+        if params["instrument_name"] in self._futures:
+            raise invalid("instrument_name", "no trades of dated futures")
         if option is not None:
             return self._options[name].trades(page, option=option)
         return self._perpetuals[name].trades(page, now_ms)
@@ -227,26 +244,28 @@ class DeribitApi:
         rows = []
         if kind in (None, "future"):
             rows.append(self._perpetuals[name].summary(now_ms))
+            alive = [one for one in self._listed(name, now_ms) if one.life.holds(now_ms)]
+            rows.extend(one.summary(now_ms) for one in alive)
         if kind in (None, "option"):
             rows.extend(self._options[name].summary(now_ms))
         return rows
 
     def _book_summary_of_instrument(self, params: Params, now_ms: int) -> list[dict[str, Any]]:
-        name, option = self._find(params)
+        name, option = self._find(params, now_ms)
         if option is None:
-            return [self._perpetuals[name].summary(now_ms)]
+            return [self._contract(params).summary(now_ms)]
         wanted = params["instrument_name"]
         rows = self._options[name].summary(now_ms)
         return [row for row in rows if row["instrument_name"] == wanted]
 
     def _ticker(self, params: Params, now_ms: int) -> dict[str, Any]:
-        name, option = self._find(params)
+        name, option = self._find(params, now_ms)
         if option is None:
-            return self._perpetuals[name].ticker(now_ms)
+            return self._contract(params).ticker(now_ms)
         return self._options[name].ticker(option, now_ms)
 
     def _order_book(self, params: Params, now_ms: int) -> dict[str, Any]:
-        name, option = self._find(params)
+        name, option = self._find(params, now_ms)
         levels = _whole(params, "depth", 5)
         if option is not None:
             ticker = self._options[name].ticker(option, now_ms)
@@ -257,9 +276,10 @@ class DeribitApi:
                 for side, key in (("bids", "bid"), ("asks", "ask"))
             }
             return {**ticker, **sides, "change_id": now_ms}
-        bids, asks = self._perpetuals[name].book(now_ms)
+        contract = self._contract(params)
+        bids, asks = contract.book(now_ms)
         return {
-            **self._perpetuals[name].ticker(now_ms),
+            **contract.ticker(now_ms),
             "bids": np.round(bids[:levels], 2).tolist(),
             "asks": np.round(asks[:levels], 2).tolist(),
             "change_id": now_ms,
@@ -292,7 +312,7 @@ class DeribitApi:
         return self._settlement_page(name, None, params, now_ms)
 
     def _settlements_of_instrument(self, params: Params, now_ms: int) -> dict[str, Any]:
-        name, _ = self._find(params)
+        name, _ = self._find(params, now_ms)
         return self._settlement_page(name, params["instrument_name"], params, now_ms)
 
     def _settlement_page(
@@ -323,12 +343,26 @@ class DeribitApi:
             raise invalid("currency", "invalid currency")
         return [wanted]
 
-    def _find(self, params: Params) -> tuple[str, int | None]:
+    def _listed(self, asset: str, now_ms: int) -> list[FutureDesk]:
+        """Return an asset's dated futures that have been listed by now."""
+        return [
+            future
+            for future in self._futures.values()
+            if future.name.startswith(f"{asset}-") and future.life.listed_ms <= now_ms
+        ]
+
+    def _contract(self, params: Params) -> PerpetualDesk:
+        """Return the perpetual or dated future that a request names, once `_find` knows it."""
+        wanted = params["instrument_name"]
+        return self._futures.get(wanted) or self._perpetuals[wanted.split("-", 1)[0]]
+
+    def _find(self, params: Params, now_ms: int) -> tuple[str, int | None]:
         """Return the asset and, for an option, its position in the listing."""
         wanted = params.get("instrument_name", "")
         name = wanted.split("-", 1)[0]
         if name in self._market.assets:
-            if wanted == f"{name}-PERPETUAL":
+            future = self._futures.get(wanted)
+            if wanted == f"{name}-PERPETUAL" or (future and future.life.listed_ms <= now_ms):
                 return name, None
             position = self._options[name].listing.position.get(wanted)
             if position is not None:

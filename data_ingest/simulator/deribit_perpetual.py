@@ -14,7 +14,7 @@ from data_ingest.simulator.parameters import STEP_MS
 if TYPE_CHECKING:
     from data_ingest.simulator.crowd import Crowd
     from data_ingest.simulator.deribit_trades import TradePage
-    from data_ingest.simulator.market import SimulatedMarket
+    from data_ingest.simulator.market import SimulatedMarket, VenuePath
 
 MAX_FUNDING_ROWS = 744
 PERPETUAL_EXPIRY_MS = 32_503_708_800_000
@@ -39,9 +39,12 @@ class PerpetualDesk:
     def __init__(self, market: SimulatedMarket, crowd: Crowd, asset: str) -> None:
         self._market, self._crowd, self._asset = market, crowd, asset
         self._path = market.assets[asset]
-        self._venue = self._path.venues["deribit"]
         self.name = f"{asset}-PERPETUAL"
         self._contract_usd = 10.0 if asset == "BTC" else 1.0
+
+    @property
+    def _venue(self) -> VenuePath:
+        return self._path.venues["deribit"]
 
     def instrument(self) -> dict[str, Any]:
         """Return the row of `get_instruments`."""
@@ -106,13 +109,8 @@ class PerpetualDesk:
     def summary(self, now_ms: int) -> dict[str, Any]:
         """Return the row of `get_book_summary_by_currency`."""
         ticker = self.ticker(now_ms)
-        kept = (
-            "mark_price",
-            "open_interest",
-            "funding_8h",
-            "current_funding",
-            "estimated_delivery_price",
-        )
+        known = ("mark_price", "open_interest", "funding_8h", "current_funding")
+        kept = [name for name in (*known, "estimated_delivery_price") if name in ticker]
         return {
             "instrument_name": self.name,
             "base_currency": self._asset,

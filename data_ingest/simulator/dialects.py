@@ -84,9 +84,7 @@ class Exchanges:
         self.deribit_archive = DeribitApi(market, crowd, desks, archive=True)
         self.binance = BinanceApi(market, crowd)
         self.binance_coinm = BinanceApi(market, crowd, inverse=True)
-        self.binance_statistics = BinanceStatistics(
-            self.binance.contracts, self.binance_coinm.contracts
-        )
+        self.binance_statistics = BinanceStatistics(self.binance, self.binance_coinm)
         self.okx = OkxApi(market, crowd, desks)
         self.bybit = BybitApi(market, crowd, desks)
         self.hyperliquid = HyperliquidApi(market, crowd)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.seeds import stream
-from backtest.units import MS_PER_DAY, MS_PER_HOUR
+from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR
 from data_ingest.simulator.crises import crisis_path, draw_crises
 from data_ingest.simulator.parameters import STEP_MS, MarketParameters
 from data_ingest.simulator.processes import (
@@ -47,8 +47,16 @@ VENUE_SHARES = {
     "okx_inverse": "coin_margined_share",
 }
 """Every venue and the parameter that holds its size relative to Binance USD-M."""
+_FUTURE = "future/"
+FUTURE_SHARE = 0.1
+"""A dated future's volume and depth relative to Binance's perpetual."""
 STEPS_PER_HOUR = MS_PER_HOUR // STEP_MS
 STEPS_PER_DAY = MS_PER_DAY // STEP_MS
+
+
+def future_venue(expiry_ms: int) -> str:
+    """Name the one market of a dated future, which all exchanges list alike."""
+    return f"{_FUTURE}{expiry_ms}"
 
 
 @dataclass(frozen=True)
@@ -133,12 +141,16 @@ class SimulatedMarket:
         asset
             The asset's name.
         exchange
-            One of `VENUE_SHARES`.
+            One of `VENUE_SHARES`, or a dated future's from `future_venue`.
         """
         path = self.assets[asset]
         if exchange not in path.venues:
             inputs = self._venue_inputs[asset]
-            path.venues[exchange] = self._venue(exchange, path.parameters, inputs, path.variance)
+            path.venues[exchange] = (
+                self._future(path, int(exchange.removeprefix(_FUTURE)))
+                if exchange.startswith(_FUTURE)
+                else self._venue(exchange, path.parameters, inputs, path.variance)
+            )
         return path.venues[exchange]
 
     def candles(
@@ -345,6 +357,21 @@ class SimulatedMarket:
             * crisis.thinning
             * np.minimum(2.0, (variance / typical) ** rule.depth_elasticity)
             * np.exp(depth_noise),
+        )
+
+    def _future(self, path: AssetPath, expiry_ms: int) -> VenuePath:
+        """Return a dated future: the index at the carry of each step, as options are priced."""
+        parameters, perpetual = self.parameters, path.venues["binance"]
+        points_ms = parameters.start + np.arange(parameters.steps + 1, dtype=np.int64) * STEP_MS
+        years = np.maximum(expiry_ms - points_ms, 0) / MS_PER_YEAR
+        ratio = np.exp(path.carry * years)
+        price, tick = path.index * ratio[:-1, None], path.parameters.price_tick_usd
+        return VenuePath(
+            trade=np.round(np.round(price / tick) * tick, 8),
+            mark=np.round(price, 2),
+            premium=ratio - 1.0,
+            volume_usd=FUTURE_SHARE * perpetual.volume_usd,
+            depth_usd=FUTURE_SHARE * perpetual.depth_usd,
         )
 
     def share(self, exchange: str) -> float:

@@ -8,9 +8,11 @@ rows after it, not the next ones, which is how a naive reader loses the oldest.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backtest.units import MS_PER_DAY, MS_PER_HOUR
+from data_ingest.simulator.futures import DatedFuture, quarterlies, weeklies
 from data_ingest.simulator.okx_board import OkxBoard
 from data_ingest.simulator.okx_options import OkxOptions
 from data_ingest.simulator.okx_rules import OkxError, Params, Swap, given, limit_of, window_of
@@ -67,6 +69,7 @@ class OkxApi:
 
     def __init__(self, market: SimulatedMarket, crowd: Crowd, desks: dict[str, OptionDesk]) -> None:
         self.swaps: dict[str, Swap] = {}
+        self._futures: dict[str, Swap] = {}
         for name in market.assets:
             linear = Perpetual(market, crowd, name, "okx")
             inverse = Perpetual(market, crowd, name, "okx_inverse")
@@ -76,8 +79,15 @@ class OkxApi:
                 Swap(inverse, f"{name}-USD-SWAP", f"{name}-USD", name, usd, "USD"),
             ):
                 self.swaps[swap.inst_id] = swap
+                for life in (*quarterlies(market), *weeklies(market)):
+                    future = replace(
+                        swap,
+                        perpetual=DatedFuture(market, crowd, name, life),
+                        inst_id=f"{swap.family}-{life.digits}",
+                    )
+                    self._futures[future.inst_id] = future
         self._options = {name: OkxOptions(desk) for name, desk in desks.items()}
-        self._board = OkxBoard(self.swaps, self._options)
+        self._board = OkxBoard(self.swaps, self._futures, self._options)
         self.paths: dict[str, Callable[[Params, int], list[Any]]] = {
             **self._board.paths,
             "public/time": lambda _params, now_ms: [{"ts": str(now_ms)}],
@@ -130,12 +140,12 @@ class OkxApi:
         if kind not in ("SPOT", "MARGIN", "SWAP", "FUTURES"):
             raise OkxError("51000", "Parameter instType error", 400)
         wanted = params.get("instId")
-        swaps = self.swaps.values() if kind == "SWAP" else ()
+        swaps = self._board.listed(kind, now_ms)
         return [self._swap_row(swap) for swap in swaps if wanted in (None, swap.inst_id)]
 
     def _swap_row(self, swap: Swap) -> dict[str, Any]:
         return {
-            "instType": "SWAP",
+            "instType": swap.kind,
             "instId": swap.inst_id,
             "instFamily": swap.family,
             "uly": swap.family,
@@ -148,7 +158,7 @@ class OkxApi:
             "ctVal": f"{swap.contract_value:g}",
             "ctMult": "1",
             "ctValCcy": swap.value_in,
-            "expTime": "",
+            "expTime": str(swap.life.expiry_ms) if swap.life else "",
             "listTime": str(swap.perpetual.listed_ms),
             "lever": "100",
             "lotSz": "0.01",
@@ -171,7 +181,7 @@ class OkxApi:
         wanted = given(params, "instId")
         if kind == "index":
             wanted += "-SWAP"
-        swap = self._board.swap(wanted)
+        swap = self._board.contract(wanted, now_ms)
         first_ms, last_ms = window_of(params, "before", "after")
         if kept is not None:
             first_ms = max(first_ms, now_ms - kept * length_ms + 1)

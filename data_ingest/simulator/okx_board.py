@@ -34,8 +34,10 @@ class OkxBoard:
         Its options by asset.
     """
 
-    def __init__(self, swaps: dict[str, Swap], options: dict[str, OkxOptions]) -> None:
-        self._swaps, self._options = swaps, options
+    def __init__(
+        self, swaps: dict[str, Swap], futures: dict[str, Swap], options: dict[str, OkxOptions]
+    ) -> None:
+        self._swaps, self._futures, self._options = swaps, futures, options
         self.paths: dict[str, Callable[[Params, int], list[Any]]] = {
             "public/mark-price": self._mark_price,
             "public/option-trades": self._option_trades,
@@ -58,6 +60,22 @@ class OkxBoard:
         if wanted not in self._swaps:
             raise OkxError("51001", NO_INSTRUMENT)
         return self._swaps[wanted]
+
+    def contract(self, wanted: str, now_ms: int) -> Swap:
+        """Return the swap of a name, or the dated future if it is listed now.
+
+        Raises
+        ------
+        OkxError
+            If there is none.
+        """
+        future = self._futures.get(wanted)
+        return future if future and future.trades_at(now_ms) else self.swap(wanted)
+
+    def listed(self, kind: str, now_ms: int) -> list[Swap]:
+        """Return what is listed now of a kind, SWAP or FUTURES."""
+        known = (*self._swaps.values(), *self._futures.values())
+        return [one for one in known if one.kind == kind and one.trades_at(now_ms)]
 
     def family(self, params: Params) -> OkxOptions:
         """Return the options that a request names by their underlying.
@@ -94,22 +112,22 @@ class OkxBoard:
             return [row for row in marks if wanted in (None, row["instId"])]
         return [
             {
-                "instType": "SWAP",
+                "instType": swap.kind,
                 "instId": swap.inst_id,
                 "markPx": f"{swap.perpetual.mark_usd(now_ms):.2f}",
                 "ts": str(now_ms),
             }
-            for swap in self._swaps.values()
+            for swap in self.listed(params.get("instType", "SWAP"), now_ms)
             if wanted in (None, swap.inst_id)
         ]
 
     def _trades(self, params: Params, now_ms: int) -> list[dict[str, str]]:
-        swap = self.swap(given(params, "instId"))
+        swap = self.contract(given(params, "instId"), now_ms)
         last = swap.perpetual.prints_until(now_ms)
         return self._prints(swap, last - limit_of(params, 500), last)
 
     def _history_trades(self, params: Params, now_ms: int) -> list[dict[str, str]]:
-        swap = self.swap(given(params, "instId"))
+        swap = self.contract(given(params, "instId"), now_ms)
         by_id = params.get("type", "1") == "1"
         first_mark, last_mark = window_of(params, "before", "after")
         oldest = swap.perpetual.first_print_from(now_ms - TRADES_KEPT_MS)
@@ -139,9 +157,9 @@ class OkxBoard:
         levels = whole(params, "sz", 1)
         if not 1 <= levels <= most:
             raise OkxError("51000", "Parameter sz error", 400)
-        if wanted not in self._swaps:
-            return [desk.book(wanted, now_ms) for desk in [self._option(wanted)]]
-        swap = self._swaps[wanted]
+        if wanted.endswith(("-C", "-P")):
+            return [self._option(wanted).book(wanted, now_ms)]
+        swap = self.contract(wanted, now_ms)
         bids, asks = (
             [
                 [f"{price:.2f}", f"{max(swap.contracts(usd, price), 0.01):.2f}", "0", "1"]
@@ -153,8 +171,8 @@ class OkxBoard:
 
     def _ticker(self, params: Params, now_ms: int) -> list[dict[str, str]]:
         wanted = given(params, "instId")
-        if wanted in self._swaps:
-            return [self._ticker_row(self._swaps[wanted], now_ms)]
+        if not wanted.endswith(("-C", "-P")):
+            return [self._ticker_row(self.contract(wanted, now_ms), now_ms)]
         desk = self._option(wanted)
         return [row for row in desk.tickers(now_ms) if row["instId"] == wanted]
 
@@ -162,13 +180,12 @@ class OkxBoard:
         kind = given(params, "instType")
         if kind == "OPTION":
             return self.family(params).tickers(now_ms)
-        swaps = self._swaps.values() if kind == "SWAP" else ()
-        return [self._ticker_row(swap, now_ms) for swap in swaps]
+        return [self._ticker_row(swap, now_ms) for swap in self.listed(kind, now_ms)]
 
     def _ticker_row(self, swap: Swap, now_ms: int) -> dict[str, str]:
         day, (bids, asks) = swap.perpetual.last_day(now_ms), swap.perpetual.book(now_ms, 1)
         return {
-            "instType": "SWAP",
+            "instType": swap.kind,
             "instId": swap.inst_id,
             "last": f"{day.last:.2f}",
             "lastSz": "1",

@@ -1,11 +1,14 @@
-"""What OKX lists as a swap, how it reads parameters and how it refuses."""
+"""What OKX lists as a swap or a future, how it reads parameters and how it refuses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from data_ingest.simulator.futures import DatedFuture
+
 if TYPE_CHECKING:
+    from data_ingest.simulator.futures import Life
     from data_ingest.simulator.perpetual import Perpetual
 
 Params = dict[str, str]
@@ -23,7 +26,7 @@ class OkxError(Exception):
 
 @dataclass(frozen=True)
 class Swap:
-    """One swap: its market and what a contract is."""
+    """One swap or dated future: its market and what a contract is."""
 
     perpetual: Perpetual
     inst_id: str
@@ -31,6 +34,20 @@ class Swap:
     settled_in: str
     contract_value: float
     value_in: str
+
+    @property
+    def life(self) -> Life | None:
+        """When a dated future is listed and delivered; None for a swap."""
+        return self.perpetual.life if isinstance(self.perpetual, DatedFuture) else None
+
+    @property
+    def kind(self) -> str:
+        """What the exchange calls it."""
+        return "SWAP" if self.life is None else "FUTURES"
+
+    def trades_at(self, at_ms: int) -> bool:
+        """Whether it is listed at a time."""
+        return self.life is None or self.life.holds(at_ms)
 
     @property
     def is_linear(self) -> bool:

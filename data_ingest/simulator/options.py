@@ -236,11 +236,11 @@ def expiry_calendar(rule: SurfaceParameters, at_ms: int) -> dict[int, str]:
     calendar: dict[int, str] = {}
 
     def add(days: list[date], count: int, kind: str) -> None:
-        ahead = [day for day in days if _expiry_ms(day) > at_ms]
-        calendar.update({_expiry_ms(day): kind for day in ahead[:count]})
+        ahead = [day for day in days if expiry_of(day) > at_ms]
+        calendar.update({expiry_of(day): kind for day in ahead[:count]})
 
     ahead = [today + timedelta(days=n) for n in range(70)]
-    month_ends = [_last_friday(today.year, today.month + n) for n in range(40)]
+    month_ends = [last_friday(today.year, today.month + n) for n in range(40)]
     # A quarterly that is also the next monthly and the next weekly takes the finest spacing.
     add([day for day in month_ends if day.month % 3 == 0], rule.quarterly_expiries, "quarterly")
     add(month_ends, rule.monthly_expiries, "monthly")
@@ -249,13 +249,15 @@ def expiry_calendar(rule: SurfaceParameters, at_ms: int) -> dict[int, str]:
     return calendar
 
 
-def _last_friday(year: int, month: int) -> date:
+def last_friday(year: int, month: int) -> date:
+    """Return the last Friday of a month; months past December are the next years'."""
     first_of_next = date(year + month // 12, month % 12 + 1, 1)
     last = first_of_next - timedelta(days=1)
     return last - timedelta(days=(last.weekday() - FRIDAY) % 7)
 
 
-def _expiry_ms(day: date) -> int:
+def expiry_of(day: date) -> int:
+    """Return when what expires on a day does, 08:00 UTC, milliseconds."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return int(midnight.timestamp()) * 1_000 + EXPIRY_HOUR * MS_PER_HOUR
 

@@ -12,8 +12,10 @@ from remargin.commands.index import index
 from remargin.commands.options import Config, Data, Json, Store
 from remargin.commands.snapshot import export, import_export, snapshot
 from remargin.commands.surface import surface
+from remargin.commands.verify import verify
 from remargin.terminal import (
     number,
+    progress,
     short,
     status,
     write_facts,
@@ -28,6 +30,7 @@ app.command()(surface)
 app.command()(index)
 app.command()(snapshot)
 app.command()(export)
+app.command()(verify)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
@@ -76,44 +79,109 @@ def pull(
 @app.command("import")
 def import_(
     config: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="Study config or import mapping, YAML; or the folder of an export.",
             metavar="CONFIG|DIR",
+            show_default=False,
         ),
-    ],
+    ] = None,
     data: Data = None,
     store: Store = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="In a config's stead: a layout listed by `remargin data formats`.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    exchange: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose data, where the format does not say.", metavar="NAME", show_default=False
+        ),
+    ] = None,
+    market: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A market of the format's files, such as BTCUSDT=BTC/USDT:USDT; by the "
+            "exchange's own rules if none is given.",
+            metavar="NATIVE=SYMBOL",
+            show_default=False,
+        ),
+    ] = None,
     quarantine: Annotated[
         bool,
         typer.Option("--quarantine", help="Put bad rows aside with their reason, and go on."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Import recorded files into the store, by the mappings that a config names.
+    """Import recorded files into the store, by a mapping or in a vendor's layout.
 
     The folder of `remargin data export` is imported whole, into a store that is empty.
     """
+    from backtest.errors import ConfigError
     from data_ingest.manifest import is_frozen
     from data_ingest.recorded import import_recorded
     from data_ingest.store import DataStore
-    from experiments.importing import plan_import
+    from experiments.importing import plan_format, plan_import
 
-    if is_frozen(config):
+    if (config is None) == (format_name is None):
+        raise ConfigError("write either a CONFIG or --format NAME; see `remargin data formats`.")
+    if config is not None and (exchange or market):
+        raise ConfigError("--exchange and --market are for --format; a mapping says both itself.")
+    if config is not None and is_frozen(config):
         import_export(config, store, json)
         return
-    plan = plan_import(config, data, store)
+    if config is not None:
+        plan = plan_import(config, data, store)
+    else:
+        plan = plan_format(str(format_name), data, store, exchange, market or ())
     reports: list[Any] = []
-    with DataStore(plan.store) as opened, status("import", hidden=json) as say:
+    with DataStore(plan.store) as opened, progress("import", hidden=json) as advance:
         for mapping in plan.mappings:
             reports += import_recorded(
-                opened,
-                mapping,
-                plan.data,
-                quarantine=quarantine,
-                progress=lambda report: say(report.source),
+                opened, mapping, plan.data, quarantine=quarantine, progress=advance
             )
     _show_reports(reports, json)
+
+
+@app.command()
+def formats(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Print this one's YAML, to copy and edit.", metavar="NAME"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the layouts that `remargin data import --format` reads, or print one."""
+    from data_ingest.formats import format_file, format_names, load_format
+
+    if name is not None:
+        typer.echo(format_file(name).read_text(encoding="utf-8"), nl=False)
+        return
+    loaded = {each: load_format(each) for each in format_names()}
+    if json:
+        write_json(
+            [
+                {
+                    "format": each,
+                    "name": mapping.name,
+                    "files": [{"feed": one.feed, "path": one.path} for one in mapping.files],
+                }
+                for each, mapping in loaded.items()
+            ]
+        )
+        return
+    write_table(
+        ("format", "feeds", "what"),
+        (
+            (each, ", ".join(dict.fromkeys(one.feed for one in mapping.files)), mapping.name)
+            for each, mapping in loaded.items()
+        ),
+    )
 
 
 @app.command("status")

@@ -34,9 +34,9 @@ def test_every_recorded_file_is_read_by_a_shipped_mapping() -> None:
     folder = real_data()
     read = {
         source.path
-        for path in SHIPPED
-        for group in ImportMapping.load(path).files
-        for source in source_files(group, folder)
+        for mapping in map(ImportMapping.load, SHIPPED)
+        for group in mapping.files
+        for source in source_files(mapping, group, folder)
     }
     unread = {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"} - read
     assert sorted(path.relative_to(folder).as_posix() for path in unread) == []

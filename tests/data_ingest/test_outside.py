@@ -19,6 +19,7 @@ from data_ingest.coverage import LedgerKey
 from data_ingest.inventory import inventory
 from data_ingest.mapping import ImportMapping
 from data_ingest.outside import last_known_observation
+from data_ingest.parquet import export_parquet, import_parquet
 from data_ingest.recorded import import_recorded
 from data_ingest.schema import CANDLES
 from data_ingest.spec import MarketSpec
@@ -306,3 +307,23 @@ def test_the_last_known_observation_is_what_a_reader_of_that_day_would_name(
         held, about = last_known_observation(at, known, values, np.array([now]))
         assert held[0] == pytest.approx(expected, nan_ok=True, abs=0)
         assert np.isnan(about[0]) == np.isnan(expected)
+
+
+def test_an_export_keeps_every_revision_and_an_event_without_a_time(
+    folder: Path, store: DataStore, tmp_path: Path
+) -> None:
+    path = folder / "votes.csv"
+    lines = path.read_text().splitlines()
+    lines = [lines[0] + ",off", *(line + ",false" for line in lines[1:])]
+    path.write_text("\n".join([*lines, "risk-12,,2024-01-04T06:00,Withdrawn,vote,BTC,true\n"]))
+    written = mapping().model_dump(mode="json", exclude_unset=True)
+    written["files"][1]["columns"]["cancelled"] = "off"
+    import_recorded(store, ImportMapping.model_validate(written), folder)
+    manifest = export_parquet(store, tmp_path / "export")
+    named = {tuple(group.group.values()): group.rows for group in manifest.contents.observations}
+    assert named == {("tbill-3m",): 4, ("governance",): 5}
+    with DataStore(tmp_path / "other.duckdb") as other:
+        import_parquet(other, tmp_path / "export")
+        for table in ("signals", "events"):
+            query = f"SELECT * FROM {table} ORDER BY ALL"
+            assert other.rows(query) == store.rows(query)

@@ -122,3 +122,14 @@ def test_further_feeds_come_from_the_exchange_that_has_them(
     assert found["dvol"].stored == 24
     with pytest.raises(ValueError, match="have no further feed 'dvl'; feeds may name"):
         market(feeds=["dvl"])
+
+
+@pytest.mark.usefixtures("hasty")
+def test_trades_come_from_the_options_exchange_under_its_own_symbol(
+    simulator: ExchangeSimulator, store: DataStore
+) -> None:
+    reports = pull_market(store, market(feeds=["trades"]), simulator.url, simulate_clock=True)
+    (trades,) = [report for report in reports if report.feed == "trades"]
+    assert (trades.exchange, trades.market) == ("deribit", "BTC/USD:BTC")
+    assert trades.stored == 1_152
+    assert not trades.shortfalls

@@ -43,7 +43,8 @@ def inverse(simulator: ExchangeSimulator) -> Any:
 def test_ccxt_loads_coin_margined_markets_with_their_contract_sizes(inverse: Any) -> None:
     markets = inverse.load_markets()
     assert {name: market["contractSize"] for name, market in markets.items()} == {
-        INVERSE: 100, "ETH/USD:ETH": 10}  # fmt: skip
+        INVERSE: 100, f"{INVERSE}-250328": 100, f"{INVERSE}-250627": 100,
+        "ETH/USD:ETH": 10, "ETH/USD:ETH-250328": 10, "ETH/USD:ETH-250627": 10}  # fmt: skip
     assert all(market["inverse"] and market["active"] for market in markets.values())
 
 
