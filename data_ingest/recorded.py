@@ -161,6 +161,9 @@ def _import_file(
             f"{source.label}: row {refused[0].row_number}: {refused[0].reason}{more}; correct "
             f"the file, or import with --quarantine to put bad rows aside."
         )
+    if not refused:
+        # Only a refused row is needed as it was; the others need not lie in memory twice.
+        connection.execute("DROP TABLE raw_rows")
     with store.transaction() as cursor:
         if refused:
             put_aside(cursor, table, source.label, refused, "raw_rows", "staged")
