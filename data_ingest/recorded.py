@@ -163,12 +163,10 @@ def _import_file(
         )
     if not refused:
         # Only a refused row is needed as it was; the others need not lie in memory twice.
-        connection.execute("DROP TABLE raw_rows")
+        store.connection.execute("DROP TABLE raw_rows")
     with store.transaction() as cursor:
         if refused:
             put_aside(cursor, table, source.label, refused, "raw_rows", "staged")
-        # A large file would otherwise be in memory twice while it is stored.
-        cursor.execute("DROP TABLE raw_rows")
         good = _count(cursor, "staged")
         _accept(cursor, table, good)
         windows = _complete_windows(cursor, group, source)
