@@ -128,6 +128,11 @@ def import_(
     if config is not None and is_frozen(config):
         import_export(config, store, json)
         return
+    if config is not None and config.is_dir():
+        raise ConfigError(
+            f"{config}: is a folder without manifest.json, so it is no export; to import recorded "
+            f"files write a mapping, or --format NAME, and --data {config}."
+        )
     if config is not None:
         plan = plan_import(config, data, store)
     else:
