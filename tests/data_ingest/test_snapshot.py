@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_ingest import contents as contents_module
@@ -159,6 +159,8 @@ held_rows = st.lists(
 
 
 @given(rows=held_rows, other=held_rows)
+@example(rows=[("ab", None, None), ("", None, None)], other=[("a", None, None), ("b", None, None)])
+@example(rows=[("", True, 0.0)], other=[(None, None, None)])
 @settings(max_examples=60, deadline=None)
 def test_two_tables_share_a_digest_if_and_only_if_they_hold_the_same(
     rows: list[tuple[str | None, bool | None, float | None]],
