@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_ingest.schema import FEED_TABLES, INSTRUMENTS
+from data_ingest.schema import FEED_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 122_880
 """One row group of DuckDB."""
 
 GROUPED_BY = ("exchange", "symbol", "asset", "kind", "timeframe_ms", "name", "calendar")
-"""Key columns that tell one feed of one market from another."""
+"""Key columns that tell one feed of one market, one signal or one calendar from another."""
 
 FEED_TABLE_OF = {table.name: table for table in FEED_TABLES}
 # It says how the file is laid out, not what is in it.
@@ -213,8 +213,8 @@ def table_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
 
 
 def time_column(table: FeedTable) -> str | None:
-    """Return the column of a row's instant; instruments have none that is always known."""
-    return None if table.name == INSTRUMENTS.name else table.time
+    """Return the column of a row's instant; instruments have none."""
+    return table.time if table.time in table.columns else None
 
 
 def ordered_groups(

@@ -80,17 +80,14 @@ def surface(
 @contextmanager
 def _opened(study: RunConfig, given: Path | None) -> Iterator[tuple[DataStore, bool]]:
     """Open where the market is, and tell whether slices may be stored there."""
-    from data_ingest.manifest import is_frozen
+    from data_ingest.snapshot import open_store_or_snapshot
     from data_ingest.store import DataStore
-    from experiments.market_data import opened_market
-    from experiments.workspace import store_path
+    from experiments.market_data import market_path
 
-    if study.market.snapshot is not None or is_frozen(store_path(given, study.store)):
-        with opened_market(study, given) as (opened, _):
-            yield opened, False
-    else:
-        with DataStore(store_path(given, study.store)) as opened:
-            yield opened, True
+    path = market_path(study, given)
+    writable = path.is_file()
+    with DataStore(path) if writable else open_store_or_snapshot(path) as opened:
+        yield opened, writable
 
 
 def _utc(ts_ms: int) -> str:

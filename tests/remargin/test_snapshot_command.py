@@ -174,4 +174,7 @@ def test_surfaces_of_a_snapshot_are_fitted_and_not_stored(desk: Desk) -> None:
     code, out, err = run(desk, "data", "surface", desk.config, "--json")
     assert code == 0, err
     assert json.loads(out) == from_store
+    code, out, err = run(desk, "data", "verify", "--store", folder)
+    assert "not stored: a snapshot is only read" in out + err
+    assert code == 0, err
     assert (folder / "store.duckdb").read_bytes() == before
