@@ -110,10 +110,18 @@ def mark_complete(
         [*key.values, fresh[0][0], fresh[-1][1]],
     ).fetchall()
     union = merge([*fresh, *((int(a), int(b)) for a, b in touching)])
-    cursor.execute(
-        f"DELETE FROM coverage WHERE {_WHERE} AND end_ms >= ? AND start_ms <= ?",
-        [*key.values, fresh[0][0], fresh[-1][1]],
-    )
+    if len(touching) == len(union) == 1 and touching[0][0] == union[0][0]:
+        # Page after page of a pull lengthens one window: one statement where it takes two.
+        cursor.execute(
+            f"UPDATE coverage SET end_ms = ? WHERE {_WHERE} AND start_ms = ?",
+            [union[0][1], *key.values, union[0][0]],
+        )
+        return
+    if touching:
+        cursor.execute(
+            f"DELETE FROM coverage WHERE {_WHERE} AND end_ms >= ? AND start_ms <= ?",
+            [*key.values, fresh[0][0], fresh[-1][1]],
+        )
     starts, ends = zip(*union, strict=True)
     cursor.execute(
         "INSERT INTO coverage SELECT ?, ?, ?, ?, unnest(?::BIGINT[]), unnest(?::BIGINT[])",
