@@ -43,6 +43,7 @@ def verify(
     Findings are printed and stored, in place of those of the last verification; nothing is
     repaired. Ends with status 1 if one of them is an error: the store contradicts itself.
     """
+    from data_ingest.manifest import is_frozen
     from data_ingest.quality.verify import keep, markets_of
     from data_ingest.quality.verify import verify as look
     from data_ingest.snapshot import open_store_or_snapshot
@@ -64,9 +65,9 @@ def verify(
     kept = ""
     if config:
         kept = "not stored: these are the findings of one study, not of the store"
-    elif path.is_dir():
-        kept = "not stored: a snapshot is only read"
-    # Root could write to a file without a write bit nevertheless.
+    elif is_frozen(path):
+        kept = "not stored: a snapshot never changes"
+    # Root could write to it nevertheless.
     elif not path.stat().st_mode & 0o222:
         kept = "not stored: the store is read-only"
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from backtest.units import MS_PER_HOUR
+from data_ingest.snapshot import freeze
 from data_ingest.store import DataStore
 from tests.remargin.desk import Desk, bars
 
@@ -73,6 +74,21 @@ def test_a_read_only_store_is_verified_and_left_as_it_is(desk: Desk) -> None:
     assert "1 warning" in out
     assert "not stored: the store is read-only" in err
     assert desk.store.read_bytes() == before
+
+
+def test_a_snapshot_is_verified_like_its_store_and_left_as_it_is(desk: Desk) -> None:
+    fill(desk)
+    desk.run("data", "verify")
+    frozen = desk.folder / "frozen"
+    freeze(desk.store, frozen)
+    _, of_store, _ = desk.run("data", "verify", "--json")
+    before = (frozen / "store.duckdb").read_bytes()
+    desk.store = frozen
+    code, out, err = desk.run("data", "verify", "--json")
+    assert code == 0
+    assert json.loads(out)["findings"] == json.loads(of_store)["findings"]
+    assert "not stored: a snapshot never changes" in err
+    assert (frozen / "store.duckdb").read_bytes() == before
 
 
 def test_a_config_limits_the_verification_to_its_markets(desk: Desk) -> None:
