@@ -21,14 +21,6 @@ from numba.core import registry
 from benchmarks.data_feeds import FeedRate, feed_rates
 from benchmarks.data_suite import data_path
 from benchmarks.measure import Measurement, met
-from benchmarks.presets import one_portfolio, preset_costs
-from benchmarks.suite import (
-    account_ticks,
-    linear_account_ticks,
-    option_prices,
-    start,
-    years_in_memory,
-)
 
 
 def main() -> None:
@@ -72,6 +64,16 @@ def main() -> None:
 
 
 def _engine() -> list[Measurement]:
+    # Here, because it compiles the kernels, which the data part does without.
+    from benchmarks.presets import one_portfolio, preset_costs
+    from benchmarks.suite import (
+        account_ticks,
+        linear_account_ticks,
+        option_prices,
+        start,
+        years_in_memory,
+    )
+
     return [
         *option_prices(),
         *account_ticks(),

@@ -21,17 +21,22 @@ from benchmarks.data_feeds import CANDLE_MS
 from benchmarks.exchange import PARAMETERS, hurried_client
 from benchmarks.measure import peak_mb
 from data_ingest.build import build_tape
+from data_ingest.coverage import LedgerKey
 from data_ingest.downloader import download
 from data_ingest.feed_table import FEEDS
 from data_ingest.mapping import ImportMapping
+from data_ingest.quality.verify import verify
 from data_ingest.recorded import import_recorded
 from data_ingest.schema import CANDLES, OPTION_TRADES
+from data_ingest.snapshot import freeze, open_snapshot, verify_snapshot
 from data_ingest.spec import MarketSpec
-from data_ingest.store import DataStore
+from data_ingest.store import Batch, DataStore
 from data_ingest.symbols import perpetual_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from data_ingest.schema import FeedTable
 
 START_MS = 1_672_531_200_000  # 2023-01-01 00:00 UTC
 MINUTE_MS = 60_000
@@ -39,27 +44,29 @@ MINUTES_A_YEAR = 365 * 24 * 60
 ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "DOT", "LTC")
 EXCHANGE = "binanceusdm"
 
+_CANDLES = (
+    f"SELECT {START_MS} + i * {MINUTE_MS} AS ts, p AS open, p + 2 AS high, p - 2 AS low, "
+    "p + sin(i) AS close, 1 + i % 97 AS volume FROM "
+    "(SELECT i, 1000 + 100 * sin(i / 9000) AS p FROM range({rows}) AS t(i))"
+)
+_TRADES = (
+    f"SELECT (10000000 + i)::VARCHAR AS trade_id, {START_MS} + i * 211 AS ts, "
+    "'BTC-29DEC23-' || (20000 + 500 * (i % 200)) || '-' || CASE WHEN i % 400 < 200 THEN 'C' "
+    "ELSE 'P' END AS instrument, 0.05 + (i % 31) * 0.0005 AS price, 0.6 + (i % 17) * 0.01 "
+    "AS iv, 30000 + sin(i / 9000) * 1000 AS index, 0.1 + i % 7 AS amount, "
+    "CASE WHEN i % 2 = 0 THEN 'buy' ELSE 'sell' END AS side FROM range({rows}) AS t(i)"
+)
+
 
 def candle_file(path: str, rows: str) -> dict[str, Any]:
     """Write made-up minute candles as Parquet; the price wanders, no bar is impossible."""
-    duckdb.sql(
-        f"COPY (SELECT {START_MS} + i * {MINUTE_MS} AS ts, p AS open, p + 2 AS high, p - 2 AS low, "
-        f"p + sin(i) AS close, 1 + i % 97 AS volume FROM (SELECT i, 1000 + 100 * sin(i / 9000) "
-        f"AS p FROM range({rows}) AS t(i))) TO '{path}'"
-    )
+    duckdb.sql(f"COPY ({_CANDLES.format(rows=rows)}) TO '{path}'")
     return {}
 
 
 def trade_file(path: str, rows: str) -> dict[str, Any]:
     """Write made-up option trades as Parquet, some five a second over 400 options."""
-    duckdb.sql(
-        f"COPY (SELECT (10000000 + i)::VARCHAR AS trade_id, {START_MS} + i * 211 AS ts, "
-        "'BTC-29DEC23-' || (20000 + 500 * (i % 200)) || '-' || CASE WHEN i % 400 < 200 THEN 'C' "
-        "ELSE 'P' END AS instrument, 0.05 + (i % 31) * 0.0005 AS price, 0.6 + (i % 17) * 0.01 "
-        "AS iv, 30000 + sin(i / 9000) * 1000 AS index, 0.1 + i % 7 AS amount, "
-        f"CASE WHEN i % 2 = 0 THEN 'buy' ELSE 'sell' END AS side FROM range({rows}) AS t(i)) "
-        f"TO '{path}'"
-    )
+    duckdb.sql(f"COPY ({_TRADES.format(rows=rows)}) TO '{path}'")
     return {}
 
 
@@ -176,6 +183,61 @@ def pull(store: str, url: str, exchange: str, bars: str) -> dict[str, Any]:
     return {"rows": report.stored}
 
 
+def fill(store: str, candles: str, trades: str) -> dict[str, Any]:
+    """Store made-up candles of ten assets, and option trades, without files in between."""
+    bars = int(candles) // len(ASSETS)
+    with DataStore(store) as opened:
+        for asset in ASSETS:
+            symbol = f"{asset}/USDT:USDT"
+            _add(opened, CANDLES, LedgerKey(EXCHANGE, symbol, "trade_candles", MINUTE_MS), bars,
+                 f"SELECT '{EXCHANGE}', '{symbol}', 'trade', {MINUTE_MS}, ts, open, high, low, "
+                 f"close, volume, volume * close FROM ({_CANDLES.format(rows=bars)})")  # fmt: skip
+        _add(opened, OPTION_TRADES, LedgerKey(EXCHANGE, "BTC", "option_trades"), int(trades),
+             f"SELECT '{EXCHANGE}', trade_id, instrument, ts, price, iv, index, amount, side, "
+             f"NULL, NULL FROM ({_TRADES.format(rows=trades)})")  # fmt: skip
+    return {"rows": bars * len(ASSETS) + int(trades)}
+
+
+def _add(store: DataStore, table: FeedTable, key: LedgerKey, rows: int, query: str) -> None:
+    names = ", ".join(table.columns)
+    with store.transaction() as cursor:
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW made AS SELECT * FROM ({query}) AS t({names})")
+        windows = {key: [(START_MS, START_MS + rows * MINUTE_MS)]} if key.timeframe_ms else {}
+        store.upsert(cursor, table, "made", Batch(key, "made up"), windows)
+
+
+def freeze_store(store: str, folder: str) -> dict[str, Any]:
+    """Freeze a store, as ``remargin data snapshot`` does: copied, digested, with a manifest."""
+    return {"digest": freeze(store, folder).digest}
+
+
+def check_snapshot(folder: str) -> dict[str, Any]:
+    """Digest every byte and every row of a snapshot again."""
+    return {"digest": verify_snapshot(folder).digest}
+
+
+def open_frozen(folder: str) -> dict[str, Any]:
+    """Open a snapshot as a replay does, which compares the digests of its files."""
+    with open_snapshot(folder) as (_, manifest):
+        return {"digest": manifest.digest}
+
+
+def bare_copy(store: str, copy: str) -> dict[str, Any]:
+    """Copy a store's rows with DuckDB's own statement, keys and all, and look at nothing."""
+    connection = duckdb.connect()
+    connection.execute(f"ATTACH '{store}' AS held (READ_ONLY); ATTACH '{copy}' AS copied")
+    connection.execute("COPY FROM DATABASE held TO copied")
+    connection.close()
+    return {}
+
+
+def verify_store(store: str) -> dict[str, Any]:
+    """Look for everything odd in a store, as ``remargin data verify`` does."""
+    with DataStore(store, read_only=True) as opened:
+        found = verify(opened)
+    return {"rows": found.rows, "findings": len(found.findings)}
+
+
 def _digest(*arrays: np.ndarray) -> str:
     digest = hashlib.sha256()
     for array in arrays:
@@ -196,6 +258,12 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
         year_pandas,
         year_scan,
         pull,
+        fill,
+        freeze_store,
+        check_snapshot,
+        open_frozen,
+        bare_copy,
+        verify_store,
     )
 }
 

@@ -31,6 +31,7 @@ def data_path(quick: bool) -> list[Measurement]:
         lambda folder: imports(folder, "candles", 10_000_000 // share),
         lambda folder: imports(folder, "trades", 5_000_000 // share),
         year_of_minutes,
+        lambda folder: snapshot_and_verify(folder, 10_000_000 // share, 5_000_000 // share),
         lambda folder: import_memory(folder, 2_000_000 // share),
         lambda folder: pull_memory(folder, 20_000 // (4 if quick else 1)),
     ):
@@ -90,6 +91,31 @@ def year_of_minutes(folder: Path) -> list[Measurement]:
         Measurement(f"{name}, peak", ours["peak_mb"], "MB"),
         Measurement(f"{name}, pandas", pandas["peak_mb"], "MB",
                     pandas["peak_mb"] / ours["peak_mb"]),
+    ]  # fmt: skip
+
+
+def snapshot_and_verify(folder: Path, candles: int, trades: int) -> list[Measurement]:
+    """Freeze, check and open a snapshot of a store, and look for what is odd in the store."""
+    store, frozen = folder / "store.duckdb", folder / "frozen"
+    rows = job("fill", store, candles, trades)["rows"]
+    bare = job("bare_copy", store, folder / "copy.duckdb")
+    made, checked, opened = (
+        job("freeze_store", store, frozen),
+        job("check_snapshot", frozen),
+        job("open_frozen", frozen),
+    )
+    _same([made, checked, opened], "digest")
+    looked = job("verify_store", store)
+    name, unit = f"{rows / 1e6:g} M rows", "M rows/s"
+    return [
+        Measurement(f"snapshot of {name}, remargin", rows / made["seconds"] / 1e6, unit),
+        Measurement(f"snapshot of {name}, bare copy with keys", rows / bare["seconds"] / 1e6, unit,
+                    bare["seconds"] / made["seconds"]),
+        Measurement(f"snapshot of {name}, peak memory", made["peak_mb"], "MB"),
+        Measurement(f"snapshot of {name}, digested again", rows / checked["seconds"] / 1e6, unit),
+        Measurement(f"snapshot of {name}, opened", opened["seconds"], "seconds"),
+        Measurement(f"verify of {name}", rows / looked["seconds"] / 1e6, unit),
+        Measurement(f"verify of {name}, peak memory", looked["peak_mb"], "MB"),
     ]  # fmt: skip
 
 
