@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 JUMPS_DRAWN = 6
 _BARS_BESIDE = 40
-_LABELS, _WIDTH, _ROW = 260, 960, 17
+_LABELS, _WIDTH, _ROW = 290, 960, 17
 _JUMP_WIDTH, _JUMP_HEIGHT = 280, 90
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

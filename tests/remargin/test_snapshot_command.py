@@ -175,6 +175,6 @@ def test_surfaces_of_a_snapshot_are_fitted_and_not_stored(desk: Desk) -> None:
     assert code == 0, err
     assert json.loads(out) == from_store
     code, out, err = run(desk, "data", "verify", "--store", folder)
-    assert "not stored: a snapshot is only read" in out + err
+    assert "not stored: a snapshot never changes" in out + err
     assert code == 0, err
     assert (folder / "store.duckdb").read_bytes() == before
