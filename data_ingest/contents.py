@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_ingest.schema import FEED_TABLES, INSTRUMENTS
+from data_ingest.schema import FEED_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import duckdb
 
@@ -27,9 +27,9 @@ ROWS_AT_ONCE = 122_880
 """One row group of DuckDB."""
 
 GROUPED_BY = ("exchange", "symbol", "asset", "kind", "timeframe_ms", "name", "calendar")
-"""Key columns that tell one feed of one market from another."""
+"""Key columns that tell one feed of one market, one signal or one calendar from another."""
 
-_BY_NAME = {table.name: table for table in FEED_TABLES}
+FEED_TABLE_OF = {table.name: table for table in FEED_TABLES}
 # It says how the file is laid out, not what is in it.
 _LAYOUT = "schema_version"
 
@@ -183,8 +183,8 @@ def read_contents(
     records: list[Group] = []
     for name in sorted(columns):
         say(name)
-        if name in _BY_NAME:
-            observations += _groups(connection, _BY_NAME[name], columns[name])
+        if name in FEED_TABLE_OF:
+            observations += _groups(connection, FEED_TABLE_OF[name], columns[name])
         else:
             where = f"FROM {name} ORDER BY ALL"
             rows, digest = _digest(connection, columns[name], where, [])
@@ -205,39 +205,55 @@ def table_columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
     found.pop(_LAYOUT, None)
     # A column that a migration has added stands behind the batch; the schema's order is one.
     return {
-        name: {column: kinds[column] for column in _BY_NAME[name].columns}
-        if name in _BY_NAME
+        name: {column: kinds[column] for column in FEED_TABLE_OF[name].columns}
+        if name in FEED_TABLE_OF
         else kinds
         for name, kinds in found.items()
     }
 
 
-def group_columns(table: FeedTable) -> list[str]:
-    """Return the key columns that tell one feed of one market from another."""
-    return [name for name in table.key if name in GROUPED_BY]
-
-
 def time_column(table: FeedTable) -> str | None:
-    """Return the column of a row's instant; instruments have none that is always known."""
-    return None if table.name == INSTRUMENTS.name else table.time
+    """Return the column of a row's instant; instruments have none."""
+    return table.time if table.time in table.columns else None
+
+
+def ordered_groups(
+    connection: duckdb.DuckDBPyConnection, table: str
+) -> Iterator[tuple[str, list[Any], str]]:
+    """Yield condition, its values and order of each feed of each market in a feed's table.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        An open store.
+    table : str
+        Name of the table, with that of its database if that is not the current one.
+    """
+    key = FEED_TABLE_OF[table.rpartition(".")[2]].key
+    names = [name for name in key if name in GROUPED_BY]
+    condition = " AND ".join(f"{name} = ?" for name in names)
+    order = ", ".join(name for name in key if name not in GROUPED_BY)
+    for values in connection.execute(
+        f"SELECT DISTINCT {', '.join(names)} FROM {table} ORDER BY ALL"
+    ).fetchall():
+        yield condition, list(values), order
 
 
 def _groups(
     connection: duckdb.DuckDBPyConnection, table: FeedTable, columns: Mapping[str, str]
 ) -> list[Group]:
-    names = group_columns(table)
+    names = [name for name in table.key if name in GROUPED_BY]
     time = time_column(table)
-    span = f"min({time}), max({time})" if time else "NULL, NULL"
-    found = connection.execute(
-        f"SELECT {', '.join(names)}, {span} FROM {table.name} GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
     groups = []
-    for *values, start_ms, end_ms in found:
-        condition = " AND ".join(f"{name} = ?" for name in names)
-        order = f"FROM {table.name} WHERE {condition} ORDER BY {', '.join(table.key)}"
-        rows, digest = _digest(connection, columns, order, values)
+    for condition, values, order in ordered_groups(connection, table.name):
+        where = f"FROM {table.name} WHERE {condition}"
+        rows, digest = _digest(connection, columns, f"{where} ORDER BY {order}", values)
+        span: tuple[int | None, int | None] = (None, None)
+        if time is not None:
+            ends = f"SELECT min({time}), max({time}) {where}"
+            span = connection.execute(ends, values).fetchall()[0]
         shared = dict(zip(names, values, strict=True))
-        groups.append(Group(table.name, shared, dict(columns), rows, digest, start_ms, end_ms))
+        groups.append(Group(table.name, shared, dict(columns), rows, digest, *span))
     return groups
 
 

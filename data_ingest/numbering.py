@@ -87,9 +87,11 @@ def find_jumps(
     rows = store.rows(
         f"WITH mine AS (SELECT {name} AS name, {number} AS number, {time} AS ts_ms "
         f"FROM {table.name} WHERE exchange = ? AND {whose} AND {number} IS NOT NULL), "
-        # Counting is cheap; only instruments that lack a number are sorted.
+        # Counting and adding up is cheap; only instruments that lack a number are sorted.
         "lacking AS (SELECT name FROM mine GROUP BY name "
-        "HAVING max(number) - min(number) + 1 > count(DISTINCT number)), "
+        "HAVING max(ts_ms) >= ? AND min(ts_ms) < ? "
+        "AND (max(number) - min(number) + 1 <> count(*) "
+        "OR 2 * sum(number) <> (max(number) + min(number)) * count(*))), "
         "stepped AS (SELECT name, number, ts_ms, lag(number) OVER follow AS before, "
         "lag(ts_ms) OVER follow AS before_ms FROM mine SEMI JOIN lacking USING (name) "
         "WINDOW follow AS (PARTITION BY name ORDER BY number, ts_ms)) "
@@ -97,7 +99,7 @@ def find_jumps(
         "greatest(ts_ms, before_ms) + 1 FROM stepped "
         "WHERE number > before + 1 AND greatest(ts_ms, before_ms) >= ? "
         "AND least(ts_ms, before_ms) < ? ORDER BY name, number",
-        [*of, *window],
+        [*of, *window, *window],
     )
     return [
         Jump(*row) for row in rows

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from data_ingest.contents import read_contents, time_column
+from data_ingest.contents import FEED_TABLE_OF, read_contents, time_column
 from data_ingest.manifest import (
     FrozenFile,
     SnapshotError,
@@ -20,7 +20,7 @@ from data_ingest.manifest import (
     frozen_file,
     read_manifest,
 )
-from data_ingest.schema import FEED_TABLES, SCHEMA_VERSION
+from data_ingest.schema import SCHEMA_VERSION
 from data_ingest.snapshot import new_folder, require_contents
 from data_ingest.store import StoreError
 from data_ingest.surfaces.stored import SURFACES_SQL
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from data_ingest.store import DataStore
 
 FORM = "parquet"
-_BY_NAME = {table.name: table for table in FEED_TABLES}
 _DERIVED = {"surfaces": SURFACES_SQL}
 """Tables that a command makes when it first needs them."""
 
@@ -68,7 +67,7 @@ def export_parquet(
             for path, condition, values, rows in _parts(cursor, group.table, group.group):
                 target = unfinished / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                order = ", ".join(_BY_NAME[group.table].key) if group.group else "ALL"
+                order = ", ".join(FEED_TABLE_OF[group.table].key) if group.group else "ALL"
                 named = f"EXCLUDE ({', '.join(group.group)})" if group.group else ""
                 cursor.execute(
                     f"COPY (SELECT * {named} FROM {group.table} WHERE {condition} "
@@ -152,7 +151,7 @@ def _parts(
     values = list(group.values())
     condition = " AND ".join(f"{name} = ?" for name in group) or "true"
     folders = [f"{name}={quote(str(value), safe='')}" for name, value in group.items()]
-    time = time_column(_BY_NAME[table]) if group else None
+    time = time_column(FEED_TABLE_OF[table]) if group else None
     if time is None:
         counted = f"SELECT count(*) FROM {table} WHERE {condition}"
         if rows := cursor.execute(counted, values).fetchall()[0][0]:

@@ -147,7 +147,7 @@ class _MarketPull:
                 self._download(client, name, asset, (market.start, market.end))
 
     def _index_sources(self, clock_ms: int) -> None:
-        """Pull the trade candles that a composite index reads and the market itself does not."""
+        """Pull what a composite index reads, and its sources' own indices to set beside it."""
         market = self.market
         if market.index is None:
             return
@@ -160,8 +160,12 @@ class _MarketPull:
                 if exchange not in clients:
                     clients[exchange] = open_exchange(exchange, self.base_url,
                                                       sleep=self.store.rest)  # fmt: skip
-                self._download(clients[exchange], "trade_candles", symbol,
-                               (market.start, market.end), clock_ms)  # fmt: skip
+                kinds = ["trade"]
+                if symbol == perpetual_symbol(exchange, asset) and exchange != market.exchange:
+                    kinds += [kind for kind in candle_kinds(exchange) if kind == "index"]
+                for kind in kinds:
+                    self._download(clients[exchange], f"{kind}_candles", symbol,
+                                   (market.start, market.end), clock_ms)  # fmt: skip
 
     def _further(self, name: str) -> None:
         """Pull a feed that the tape does not need, from the first exchange that has it."""

@@ -17,6 +17,7 @@ from data_ingest.native_symbols import unified_symbol
 from data_ingest.quality import (
     CHAIN_INSTRUMENT_RULES,
     NO_FORECAST_RULES,
+    BadRow,
     RowRule,
     absent,
     bad_rows,
@@ -153,26 +154,7 @@ def _import_file(
     store: DataStore, mapping: ImportMapping, group: FileGroup, source: SourceFile, aside: bool
 ) -> ImportReport:
     table = group.content.table
-    connection = store.connection
-    left_out = read_source(connection, group, source, "raw_rows")
-    rules = list(CHAIN_INSTRUMENT_RULES) if table is CHAIN else []
-    if NATIVE in group.columns:
-        rules.append(_MARKET_RULE)
-    if table is SIGNALS and not group.forecast:
-        rules += NO_FORECAST_RULES
-    epoch = "ms"
-    if group.time.unit == "epoch":
-        epoch, rule = _epoch(connection, group, source)
-        rules.insert(0, rule)
-    market = Market(
-        source.exchange, source.symbol, _natives(connection, group, source), source.timeframe_ms
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE staged AS " + staging_sql(group, market, "raw_rows", epoch)
-    )
-    if group.sample or group.last_of:
-        left_out += _count(connection, "raw_rows") - _count(connection, "staged")
-    refused = bad_rows(connection, table, "staged", rules)
+    left_out, refused = _stage(store.connection, group, source)
     if refused and not aside:
         more = f" ({len(refused)} such rows in all)" if len(refused) > 1 else ""
         raise DataError(
@@ -181,7 +163,7 @@ def _import_file(
         )
     if not refused:
         # Only a refused row is needed as it was; the others need not lie in memory twice.
-        connection.execute("DROP TABLE raw_rows")
+        store.connection.execute("DROP TABLE raw_rows")
     with store.transaction() as cursor:
         if refused:
             put_aside(cursor, table, source.label, refused, "raw_rows", "staged")
@@ -220,6 +202,30 @@ def _import_file(
         rows_left_out=left_out,
         windows=tuple(window for each in windows.values() for window in each),
     )
+
+
+def _stage(
+    connection: duckdb.DuckDBPyConnection, group: FileGroup, source: SourceFile
+) -> tuple[int, list[BadRow]]:
+    """Bring a file's rows into the table ``staged``; count those left out, and judge the others."""
+    left_out = read_source(connection, group, source, "raw_rows")
+    rules = list(CHAIN_INSTRUMENT_RULES) if group.content.table is CHAIN else []
+    if NATIVE in group.columns:
+        rules.append(_MARKET_RULE)
+    if group.content.table is SIGNALS and not group.forecast:
+        rules += NO_FORECAST_RULES
+    epoch = "ms"
+    if group.time.unit == "epoch":
+        epoch, rule = _epoch(connection, group, source)
+        rules.insert(0, rule)
+    natives = _natives(connection, group, source)
+    market = Market(source.exchange, source.symbol, natives, source.timeframe_ms)
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE staged AS " + staging_sql(group, market, "raw_rows", epoch)
+    )
+    if group.sample or group.last_of:
+        left_out += _count(connection, "raw_rows") - _count(connection, "staged")
+    return left_out, bad_rows(connection, group.content.table, "staged", rules)
 
 
 def _epoch(

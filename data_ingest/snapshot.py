@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from data_ingest.contents import read_contents
+from data_ingest.contents import FEED_TABLE_OF, ordered_groups, read_contents
 from data_ingest.manifest import (
     SnapshotError,
     StoreManifest,
@@ -24,7 +24,7 @@ from data_ingest.manifest import (
     is_frozen,
     read_manifest,
 )
-from data_ingest.schema import FEED_TABLES, SCHEMA_VERSION
+from data_ingest.schema import SCHEMA_VERSION
 from data_ingest.store import DataStore
 from data_ingest.turns import LockedError, locked, read_in_turn
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 DATABASE = "store.duckdb"
 FORM = "snapshot"
-_KEYS = {table.name: table.key for table in FEED_TABLES}
 
 
 def freeze(
@@ -193,8 +192,16 @@ def _copy(store: Path, database: Path, say: Callable[[str], None]) -> None:
         ).fetchall()
         for (name,) in tables:
             say(name)
-            order = ", ".join(_KEYS.get(name, ())) or "ALL"
-            target.execute(f"CREATE TABLE {name} AS FROM source.{name} ORDER BY {order}")
+            if name not in FEED_TABLE_OF:
+                target.execute(f"CREATE TABLE {name} AS FROM source.{name} ORDER BY ALL")
+                continue
+            target.execute(f"CREATE TABLE {name} AS FROM source.{name} LIMIT 0")
+            # Market by market: twice as fast as all at once, and one market's memory.
+            for condition, values, order in ordered_groups(target, f"source.{name}"):
+                target.execute(
+                    f"INSERT INTO {name} FROM source.{name} WHERE {condition} ORDER BY {order}",
+                    values,
+                )
 
 
 def _attach(target: duckdb.DuckDBPyConnection, source: str) -> None:

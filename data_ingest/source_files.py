@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,10 @@ _PLACES = {
     "{exchange}": r"(?P<exchange>[^/_]+)",
 }
 _LONGEST_BANNER = 20
-_DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, OSError)
+# What zipfile raises of a password is a bare RuntimeError.
+_DAMAGED = (
+    zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class SourceFile:
     symbol: str
     timeframe_ms: int
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of the file as it lies there."""
         with self.path.open("rb") as file:
@@ -213,7 +217,12 @@ def _unpacked(source: SourceFile) -> Iterator[Path]:
                         shutil.copyfileobj(packed, unpacked, 1 << 20)
         except _DAMAGED as error:
             raise DataError(
-                f"{source.label}: cannot be unpacked ({error}); it is truncated or damaged."
+                f"{source.label}: cannot be unpacked ({error}); it is truncated, damaged or locked."
+            ) from error
+        except OSError as error:
+            raise DataError(
+                f"{source.label}: cannot be unpacked to {folder} ({error.strerror}); make room "
+                "there, or set TMPDIR to another folder."
             ) from error
         yield plain
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Conflict = Literal["refuse", "keep", "replace"]
 
+IN_MEMORY = ":memory:"
+"""In a path's stead, a store that is nowhere on disk."""
+
 SAME_VALUE_RELATIVE = 1e-9
 """Two floats this close are one measurement written twice (a percent divided by 100, say)."""
 
@@ -96,6 +99,7 @@ class DataStore:
     ----------
     path : pathlib.Path or str
         The DuckDB file. Its folder must exist; the file is created unless ``read_only``.
+        `IN_MEMORY` is a store of this process alone, gone when it is closed.
     read_only : bool
         Open without the right to write; several processes may then read at once. A store of an
         older version is first opened for writing, once, and brought up to date.
@@ -123,6 +127,8 @@ class DataStore:
 
     def _open(self, read_only: bool) -> duckdb.DuckDBPyConnection:
         """Connect when it is our turn."""
+        if str(self.path) == IN_MEMORY:
+            return _connect(self.path)
         try:
             if read_only:
                 return read_in_turn(self.path, lambda: _connect(self.path, read_only=True))
@@ -391,6 +397,8 @@ def _refuse_missing_folder(path: Path) -> None:
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     if read_only and not path.exists():
         raise StoreError(f"there is no store at {path}; import or pull data first.")
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, and a store is a file; a snapshot is only read.")
     try:
         return duckdb.connect(str(path), read_only=read_only)
     except duckdb.ConnectionException as error:

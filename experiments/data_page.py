@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 JUMPS_DRAWN = 6
 _BARS_BESIDE = 40
-_LABELS, _WIDTH, _ROW = 260, 960, 17
+_LABELS, _WIDTH, _ROW = 290, 960, 17
 _JUMP_WIDTH, _JUMP_HEIGHT = 280, 90
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -157,39 +157,37 @@ def _axis(first: int, last: int, pixel_ms: int, height: int) -> list[str]:
 
 
 def _jumps(store: DataStore, findings: Sequence[Finding]) -> list[dict[str, str]]:
-    """Draw the closes around the first jump of each series, as many as fit a glance."""
+    """Draw the closes around the worst jump of each series, the largest few of them."""
     keys = {(key.series.feed, key.exchange, key.symbol): key for key in candle_keys(store)}
-    seen: set[tuple[str, str, str]] = set()
-    drawn = []
+    worst: dict[tuple[str, str, str], Finding] = {}
     for each in findings:
         place = (each.feed, each.exchange, each.market)
-        if each.rule != "jump" or place in seen or place not in keys:
-            continue
-        seen.add(place)
-        step = keys[place].timeframe_ms
-        closes = store.columns(
+        if each.rule == "jump" and place in keys:
+            worst.setdefault(place, each)
+    drawn = []
+    for place, each in worst.items():
+        key = keys[place]
+        beside = _BARS_BESIDE * key.timeframe_ms
+        bars = store.columns(
             "SELECT open_ms, close FROM candles WHERE exchange = ? AND symbol = ? AND kind = ? "
             "AND timeframe_ms = ? AND open_ms BETWEEN ? AND ? ORDER BY 1",
-            [each.exchange, each.market, keys[place].kind, step,
-             each.start_ms - _BARS_BESIDE * step, each.start_ms + _BARS_BESIDE * step],
+            [key.exchange, key.symbol, key.kind, key.timeframe_ms, each.start_ms - beside,
+             each.start_ms + beside],
         )  # fmt: skip
-        drawn.append(
-            {
-                "svg": _sparkline(closes["open_ms"], closes["close"], each.start_ms),
-                "caption": f"{_market(each)}, {each.feed}. {each.detail}",
-            }
-        )
-        if len(drawn) == JUMPS_DRAWN:
-            break
-    return drawn
+        times, closes = bars["open_ms"], bars["close"]
+        at = int(np.searchsorted(times, each.start_ms))
+        caption = f"{_market(each)}, {each.feed}. {each.detail}"
+        size = abs(float(np.log(closes[at] / closes[at - 1])))
+        drawn.append((size, _sparkline(times, closes, at), caption))
+    largest = sorted(drawn, key=lambda one: -one[0])[:JUMPS_DRAWN]
+    return [{"svg": svg, "caption": caption} for _, svg, caption in largest]
 
 
-def _sparkline(times: np.ndarray, closes: np.ndarray, at_ms: int) -> str:
+def _sparkline(times: np.ndarray, closes: np.ndarray, place: int) -> str:
     low, high = float(closes.min()), float(closes.max())
     x = (times - times[0]) / max(1, int(times[-1] - times[0])) * (_JUMP_WIDTH - 8) + 4
     y = _JUMP_HEIGHT - 6 - (closes - low) / ((high - low) or 1.0) * (_JUMP_HEIGHT - 22)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    place = int(np.searchsorted(times, at_ms))
     return (
         f'<svg viewBox="0 0 {_JUMP_WIDTH} {_JUMP_HEIGHT}" role="img" aria-label="closes">'
         f'<text x="4" y="10">{low:g} to {high:g} USD</text>'

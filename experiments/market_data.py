@@ -43,26 +43,14 @@ def opened_market(
     Raises
     ------
     ConfigError
-        If the snapshot is not found, or a store is given where the config names a snapshot.
+        As `market_path`.
     SnapshotError
-        If a byte of it was changed.
+        If a byte of the snapshot was changed.
     """
-    from data_ingest.manifest import is_frozen
     from data_ingest.snapshot import open_snapshot
     from data_ingest.store import DataStore
 
-    named = config.market.snapshot
-    if named is None:
-        path = store_path(given, config.store)
-    elif given is None:
-        path = _found(named, config)
-    elif is_frozen(given):
-        path = given
-    else:
-        raise ConfigError(
-            f"{config.file}: market.snapshot: is {named}, so it is not read from the store "
-            f"{given}; give a snapshot, or take market.snapshot out."
-        )
+    path = market_path(config, given)
     if not path.is_dir():
         with DataStore(path, read_only=True) as store:
             yield store, ()
@@ -74,6 +62,29 @@ def opened_market(
             manifest.digest, "frozen store",
         )  # fmt: skip
         yield opened, (source,)
+
+
+def market_path(config: RunConfig, given: Path | None = None) -> Path:
+    """Return where a config's market is read from: a store's file, or a snapshot's folder.
+
+    Raises
+    ------
+    ConfigError
+        If the snapshot is not found, or a store is given where the config names a snapshot.
+    """
+    from data_ingest.manifest import is_frozen
+
+    named = config.market.snapshot
+    if named is None:
+        return store_path(given, config.store)
+    if given is None:
+        return _found(named, config)
+    if is_frozen(given):
+        return given
+    raise ConfigError(
+        f"{config.file}: market.snapshot: is {named}, so it is not read from the store {given}; "
+        "give a snapshot, or take market.snapshot out."
+    )
 
 
 def snapshot_of(tape: MarketTape) -> DataSource | None:

@@ -81,9 +81,9 @@ class Outside(Choice):
     signal: str = Field("", description="name of the tape's signal, one of market.signals")
     calm: Knob = knob(
         0.0,
-        low=-1e6,
-        high=1e6,
-        unit="of the signal",
+        low=-1e3,
+        high=1e5,
+        unit="its own",
         doc="value up to which it changes nothing",
         stress="down",
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.units import iso_utc
+from data_ingest.quality.bounds import CALENDAR_VOLATILITY
 from data_ingest.quality.places import Series, Stretch, told
 from data_ingest.surfaces.smiles import Smile, chain_smiles
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
 
-CALENDAR_VOLATILITY = 0.01
 _FEWEST_STRIKES = 3
 
 

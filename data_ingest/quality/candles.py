@@ -8,25 +8,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.units import MS_PER_HOUR, duration_text, iso_utc
-from data_ingest.coverage import LedgerKey, runs, subtract
+from backtest.units import duration_text, iso_utc
+from data_ingest.coverage import LedgerKey, merge, runs, subtract
+from data_ingest.quality.bounds import (
+    EQUAL_SHARE,
+    FARTHEST_MARK,
+    JUMP_DEVIATIONS,
+    LOOK_BACK,
+    SAME_PRICE,
+    SAME_VOLUME,
+    SMALLEST_JUMP,
+    SMALLEST_WICK,
+    STALE_BARS,
+    STALE_MS,
+    WICK_RANGES,
+)
 from data_ingest.quality.places import Series, Stretch, counted, stretches, told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
 
-LOOK_BACK = 500
-"""Bars before a bar that say how far it may move."""
 _RENEWED_EVERY = 50
 _FEWEST_BARS = 100
-JUMP_DEVIATIONS, SMALLEST_JUMP = 25.0, 0.02
-WICK_RANGES, SMALLEST_WICK = 25.0, 0.05
-STALE_BARS, STALE_MS = 3, MS_PER_HOUR // 2
-FARTHEST_MARK = 0.02
-SAME_PRICE, SAME_VOLUME = 1e-6, 1e-3
 _MAD_TO_DEVIATION = 1.4826
 _PRICES = ("open", "high", "low", "close")
 
@@ -93,7 +99,7 @@ def candle_findings(store: DataStore, key: CandleKey) -> Iterator[Finding]:
     """Judge one series by itself and against the ledger."""
     bars = load_bars(store, key)
     ledger = LedgerKey(key.exchange, key.symbol, f"{key.kind}_candles", key.timeframe_ms)
-    yield from grid_findings(store, key.series, ledger, bars.open_ms)
+    yield from grid_findings(store, key.series, [ledger], bars.open_ms)
     yield from _jumps(bars)
     yield from _wicks(bars)
     yield from _stale(bars)
@@ -102,18 +108,18 @@ def candle_findings(store: DataStore, key: CandleKey) -> Iterator[Finding]:
 
 
 def grid_findings(
-    store: DataStore, series: Series, ledger: LedgerKey, open_ms: np.ndarray
+    store: DataStore, series: Series, ledgers: Sequence[LedgerKey], open_ms: np.ndarray
 ) -> Iterator[Finding]:
     """Find missing bars, and whether the ledger knows that they are missing.
 
     Parameters
     ----------
-    store, series, ledger
-        Whose, what, and its key in the ledger.
+    store, series, ledgers
+        Whose, what, and its keys in the ledger.
     open_ms : numpy.ndarray
         ``(n,)`` ascending.
     """
-    step = ledger.timeframe_ms
+    step = ledgers[0].timeframe_ms
     before = np.flatnonzero(np.diff(open_ms) > step)
     holes = [(int(open_ms[at]) + step, int(open_ms[at + 1])) for at in before]
     lost = [
@@ -125,7 +131,8 @@ def grid_findings(
         f"{iso_utc(each.start_ms)} UTC.",
     )  # fmt: skip
     stored = runs(open_ms, step, step)
-    claimed = [part for window in store.covered(ledger) for part in subtract(window, stored)]
+    covered = [window for ledger in ledgers for window in store.covered(ledger)]
+    claimed = [part for window in merge(covered) for part in subtract(window, stored)]
     # Only whole bars can be missing.
     for start, end in claimed:
         if end // step <= -(-start // step):
@@ -323,7 +330,7 @@ def _against_trades(store: DataStore, key: CandleKey, trades: CandleKey) -> Iter
     if not total:
         return
     equal = (both["joined_high"] == both["high"]) & (both["joined_low"] == both["low"])
-    if equal.mean() > 0.5:
+    if equal.mean() > EQUAL_SHARE:
         yield key.series.finding(
             "mark_is_trade", both["open_ms"][0], both["open_ms"][-1] + key.timeframe_ms,
             int(equal.sum()),

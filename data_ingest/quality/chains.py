@@ -7,26 +7,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_YEAR, iso_utc
-from data_ingest.quality.places import Series, Stretch, told
+from backtest.units import MS_PER_YEAR, iso_utc
+from data_ingest.quality.bounds import (
+    BUTTERFLY_COIN,
+    FEWEST_ALIKE,
+    FLAT_SHARE,
+    FORWARD_APART,
+    FORWARD_APART_A_YEAR,
+    HIGHEST_IV,
+    INDEX_APART,
+    LONGEST_STEP_MS,
+    LOWEST_IV,
+    OFF_MODEL_COIN,
+    OUTSIDE_COIN,
+    PARITY_COIN,
+    REPEATED_SHARE,
+    STALE_INTEREST_MS,
+    STALE_MOVE,
+    STALE_SNAPSHOTS,
+)
+from data_ingest.quality.places import Series, Stretch, counted, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
-
-LONGEST_STEP_MS = 8 * MS_PER_HOUR
-REPEATED_SHARE = 0.9
-INDEX_APART = 0.001
-FORWARD_APART, FORWARD_APART_A_YEAR = 0.01, 0.30
-OUTSIDE_COIN = 0.0005
-LOWEST_IV, HIGHEST_IV = 0.05, 3.0
-OFF_MODEL_COIN = PARITY_COIN = 0.001
-BUTTERFLY_COIN = 0.0002
-FLAT_SHARE, FEWEST_ALIKE = 0.5, 10
-STALE_SNAPSHOTS, STALE_MOVE = 4, 0.02
-STALE_INTEREST_MS = 7 * MS_PER_DAY
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def _rows_told(
     chain: Chain, rule: str, odd: np.ndarray, size: np.ndarray, tell: Callable[[int], str]
 ) -> Iterator[Finding]:
     def sentence(each: Stretch) -> str:
-        more = f" ({each.rows - 1:,} more options then)" if each.rows > 1 else ""
+        more = f" ({counted(each.rows - 1, 'option')} more then)" if each.rows > 1 else ""
         return f"{chain.name(each.worst)}: {tell(each.worst)}{more}."
 
     yield from told(chain.series, rule, _by_snapshot(chain, odd, size), sentence)

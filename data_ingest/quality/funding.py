@@ -9,6 +9,7 @@ import numpy as np
 from backtest.units import duration_text, iso_utc
 from data_ingest.coverage import LedgerKey
 from data_ingest.funding_intervals import LONGEST_MS, intervals, missing_payments
+from data_ingest.quality.bounds import LARGEST_RATE, UNKNOWN_SHARE
 from data_ingest.quality.places import Series, Stretch, counted, stretches, told
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
 
-LARGEST_RATE = 0.005
-"""Per payment."""
-UNKNOWN_SHARE = 0.01
 _CHANGES_NAMED = 6
 
 

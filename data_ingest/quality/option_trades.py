@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backtest.units import iso_utc
-from data_ingest.quality.places import Series
+from data_ingest.quality.bounds import HIGHEST_TRADE_IV
+from data_ingest.quality.places import Series, counted
 from data_ingest.surfaces.terms import named_terms
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from data_ingest.quality.findings import Finding
     from data_ingest.store import DataStore
 
-HIGHEST_TRADE_IV = 4.99
-"""Deribit writes 500 %, or 0 %, on a trade whose price has no volatility."""
 _TRADES_OF = "FROM option_trades WHERE exchange = ? AND split_part(native_id, '-', 1) = ?"
 
 
@@ -40,7 +39,7 @@ def _without_volatility(store: DataStore, series: Series) -> Iterator[Finding]:
         if rows:
             yield series.finding(
                 "trade_without_iv", first, last + 1, rows,
-                f"{rows:,} trades have {what}, the first at {iso_utc(first)} UTC.",
+                f"{counted(rows, 'trade')} with {what}, the first at {iso_utc(first)} UTC.",
             )  # fmt: skip
 
 
@@ -63,7 +62,8 @@ def _against_terms(store: DataStore, series: Series) -> Iterator[Finding]:
             except ValueError:
                 yield series.finding(
                     "terms_unknown", first, last + 1, rows,
-                    f"{rows:,} trades of {name}, whose terms are not listed and not in its name.",
+                    f"{counted(rows, 'trade')} of {name}, whose terms neither list nor name "
+                    "tells.",
                 )  # fmt: skip
                 continue
         if last >= expiry:
@@ -84,5 +84,6 @@ def _left_out(store: DataStore, series: Series) -> Iterator[Finding]:
     if options:
         yield series.finding(
             "trade_missing", first, last + 1, missing,
-            f"{int(missing):,} numbers are missing from the sequences of {options:,} options.",
+            f"{counted(int(missing), 'number')} missing from the sequences of "
+            f"{counted(options, 'option')}.",
         )  # fmt: skip

@@ -10,7 +10,7 @@ from data_ingest.quality.boundary import broken_rows
 from data_ingest.quality.candles import grid_findings
 from data_ingest.quality.places import Series, Stretch, told
 from data_ingest.quality.row_rules import ROW_RULES
-from data_ingest.schema import VOLATILITY_INDEX
+from data_ingest.schema import LONG_SHORT_RATIO, OPEN_INTEREST, VOLATILITY_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,29 +35,45 @@ def table_findings(store: DataStore, table: FeedTable) -> Iterator[Finding]:
         )[0]
         values = dict(zip(table.key, key, strict=True))
         at = values.get(table.time) or 0
-        market = next((values[name] for name in ("symbol", "native_id", "asset")
-                       if name in values), "all")  # fmt: skip
-        series = Series(table.name, str(values["exchange"]), str(market))
-        yield series.finding("stored_row", at, at + 1, 1, f"{each.reason}.")
+        series = Series(table.name, str(values["exchange"]), _market(values))
+        place = ", ".join(f"{name} {value}" for name, value in values.items())
+        yield series.finding("stored_row", at, at + 1, 1, f"{each.reason} ({place}).")
     if (more := len(broken) - _ROWS_NAMED) > 0:
         yield Series(table.name, "all", "all").finding(
             "stored_row", 0, 0, more, f"{more:,} stored rows more break a rule."
         )
 
 
-def volatility_index_findings(store: DataStore) -> Iterator[Finding]:
-    """Find missing bars of volatility indices."""
-    for exchange, asset, timeframe in store.rows(
-        f"SELECT DISTINCT exchange, asset, timeframe_ms FROM {VOLATILITY_INDEX.name} ORDER BY ALL"
-    ):
-        times = store.columns(
-            f"SELECT open_ms FROM {VOLATILITY_INDEX.name} WHERE exchange = ? AND asset = ? "
-            "AND timeframe_ms = ? ORDER BY 1",
-            [exchange, asset, timeframe],
-        )["open_ms"]
-        series = Series(f"volatility index {duration_text(timeframe)}", exchange, asset)
-        ledger = LedgerKey(exchange, asset, "dvol", timeframe)
-        yield from grid_findings(store, series, ledger, times)
+_ON_A_GRID = (
+    (VOLATILITY_INDEX, "asset", ("dvol", "volatility_index")),
+    (OPEN_INTEREST, "symbol", ("open_interest",)),
+    (LONG_SHORT_RATIO, "symbol", ("long_short_ratio",)),
+)
+"""Feeds beside candles that have a row at every step: table, its market, names in the ledger."""
+
+
+def _market(key: dict[str, str]) -> str:
+    """Name the market of a row: its symbol, its asset, or the asset in its option's name."""
+    if "symbol" in key:
+        return str(key["symbol"])
+    return str(key.get("asset") or str(key.get("native_id") or "all").partition("-")[0])
+
+
+def steady_feed_findings(store: DataStore) -> Iterator[Finding]:
+    """Find missing rows of volatility indices, open interest and long/short ratios."""
+    for table, market, names in _ON_A_GRID:
+        for exchange, name, timeframe in store.rows(
+            f"SELECT DISTINCT exchange, {market}, timeframe_ms FROM {table.name} "
+            "WHERE timeframe_ms > 0 ORDER BY ALL"
+        ):
+            times = store.columns(
+                f"SELECT {table.time} AS at_ms FROM {table.name} WHERE exchange = ? "
+                f"AND {market} = ? AND timeframe_ms = ? ORDER BY 1",
+                [exchange, name, timeframe],
+            )["at_ms"]
+            feed = f"{table.name.replace('_', ' ')} {duration_text(timeframe)}"
+            ledgers = [LedgerKey(exchange, name, each, timeframe) for each in names]
+            yield from grid_findings(store, Series(feed, exchange, name), ledgers, times)
 
 
 def chain_terms_findings(store: DataStore) -> Iterator[Finding]:

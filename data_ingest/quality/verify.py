@@ -18,8 +18,8 @@ from data_ingest.quality.stored import (
     data_state,
     quarantine_findings,
     shortfall_findings,
+    steady_feed_findings,
     table_findings,
-    volatility_index_findings,
 )
 from data_ingest.schema import FEED_TABLES
 from data_ingest.store import StoreError
@@ -120,7 +120,7 @@ def _steps(
     for table in FEED_TABLES:
         yield partial(table_findings, store, table)
     for look in (
-        shortfall_findings, quarantine_findings, chain_terms_findings, volatility_index_findings,
+        shortfall_findings, quarantine_findings, chain_terms_findings, steady_feed_findings,
     ):  # fmt: skip
         yield partial(look, store)
     keys = [key for key in candle_keys(store) if wanted(key.exchange, key.symbol)]

@@ -92,7 +92,8 @@ class HyperliquidMarket:
                     "marginTableId": table,
                 }
                 for name, table in tables.items()
-            ],
+            ]
+            + [_DELISTED],
             "marginTables": [
                 [
                     table,
@@ -130,7 +131,7 @@ class HyperliquidMarket:
                     "dayNtlVlm": f"{perpetual.last_day(now_ms).volume_usd:.1f}",
                 }
             )
-        return rows
+        return [*rows, _DELISTED_CONTEXT]
 
     def _candles(self, request: Request, now_ms: int) -> list[dict[str, Any]]:
         asked = request.get("req")
@@ -226,6 +227,26 @@ def _instant(request: Request, name: str, default: int | None = None) -> int:
     if not isinstance(given, int) or isinstance(given, bool):
         raise HyperliquidError(NOT_UNDERSTOOD)
     return given
+
+
+_DELISTED = {
+    "name": "RNDR",
+    "szDecimals": 1,
+    "maxLeverage": 20,
+    "marginTableId": 20,
+    "isDelisted": True,
+}
+"""A coin that trades no more: it stays in the list, and has no history here."""
+_DELISTED_CONTEXT = {
+    "markPx": "7.25",
+    "midPx": None,
+    "oraclePx": "7.25",
+    "openInterest": "0.0",
+    "funding": "0.0",
+    "premium": None,
+    "prevDayPx": "7.25",
+    "dayNtlVlm": "0.0",
+}
 
 
 def _price(price: float) -> str:

@@ -25,16 +25,9 @@ from remargin.terminal import (
 )
 
 app = typer.Typer(help="Market history: pull it, import it, see it.", no_args_is_help=True)
-app.command()(collect)
-app.command()(surface)
-app.command()(index)
-app.command()(snapshot)
-app.command()(export)
-app.command()(verify)
 _FEEDS = ("feed", "market", "read", "new", "repeated", "aside", "left out")
 
 
-@app.command()
 def pull(
     config: Config,
     store: Store = None,
@@ -58,10 +51,11 @@ def pull(
     from data_ingest.store import DataStore
     from experiments.config import load_config
     from experiments.importing import writable_store
-    from remargin.pull_bars import pull_bars, write_coverage
+    from remargin.pull_bars import pull_bars, told_if_interrupted, write_coverage
 
     study = load_config(config)
     with (
+        told_if_interrupted(),
         DataStore(writable_store(store, study.store)) as opened,
         pull_bars(hidden=json) as advance,
     ):
@@ -76,7 +70,6 @@ def pull(
         raise typer.Exit(1)
 
 
-@app.command("import")
 def import_(
     config: Annotated[
         Path | None,
@@ -135,6 +128,11 @@ def import_(
     if config is not None and is_frozen(config):
         import_export(config, store, json)
         return
+    if config is not None and config.is_dir():
+        raise ConfigError(
+            f"{config}: is a folder without manifest.json, so it is no export; to import recorded "
+            f"files write a mapping, or --format NAME, and --data {config}."
+        )
     if config is not None:
         plan = plan_import(config, data, store)
     else:
@@ -148,7 +146,6 @@ def import_(
     _show_reports(reports, json)
 
 
-@app.command()
 def formats(
     name: Annotated[
         str | None,
@@ -184,7 +181,6 @@ def formats(
     )
 
 
-@app.command("status")
 def status_(store: Store = None, json: Json = False) -> None:
     """Show what the store holds, and how many holes it has."""
     from backtest.units import iso_utc
@@ -216,7 +212,6 @@ def status_(store: Store = None, json: Json = False) -> None:
     )
 
 
-@app.command()
 def tape(config: Config, store: Store = None, json: Json = False) -> None:
     """Build a config's market tape and show its digest, its span and what was missing."""
     from experiments.config import load_config
@@ -258,3 +253,20 @@ def _markets(label: str) -> str:
     """Name up to two markets, count more."""
     names = label.split(",")
     return ", ".join(names) if len(names) < 3 else f"{len(names)} markets"
+
+
+# In the order in which a newcomer meets them.
+for _name, _command in (
+    ("pull", pull),
+    ("collect", collect),
+    ("import", import_),
+    ("formats", formats),
+    ("status", status_),
+    ("verify", verify),
+    ("snapshot", snapshot),
+    ("export", export),
+    ("tape", tape),
+    ("index", index),
+    ("surface", surface),
+):
+    app.command(_name)(_command)

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def index(config: Config, store: Store = None, json: Json = False) -> None:
     """Build a config's composite index and show who counted, and how far others' own are."""
     from data_ingest.index_report import index_reports
-    from data_ingest.store import DataStore
+    from data_ingest.snapshot import open_store_or_snapshot
     from experiments.config import load_config
-    from experiments.workspace import store_path
+    from experiments.market_data import market_path
 
     study = load_config(config)
     with (
-        DataStore(store_path(store, study.store), read_only=True) as opened,
+        open_store_or_snapshot(market_path(study, store)) as opened,
         status("index", hidden=json),
     ):
         reports = index_reports(opened, study.market)

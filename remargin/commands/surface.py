@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,8 +19,13 @@ from remargin.terminal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from data_ingest.store import DataStore
     from data_ingest.surfaces.stored import ExpirySummary
     from data_ingest.surfaces.surface import Surface
+    from experiments.config import RunConfig
 
 _VIOLATIONS_NAMED = 5
 
@@ -38,13 +44,14 @@ def surface(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Fit SVI to every expiry of a config's option chain, or trades, and check for arbitrage."""
+    """Fit SVI to every expiry of a config's option chain, or trades, and check for arbitrage.
+
+    The slices are stored beside the chain, unless that is a snapshot, which is only read.
+    """
     from backtest.errors import ConfigError
     from backtest.units import parse_duration_ms
-    from data_ingest.store import DataStore
     from data_ingest.surfaces.stored import market_surfaces, store_surfaces, summarise
     from experiments.config import load_config
-    from experiments.workspace import store_path
 
     study = load_config(config)
     if study.market.options is None:
@@ -54,19 +61,33 @@ def surface(
     except ValueError as error:
         raise ConfigError(f"--trades: {error}.") from error
     with (
-        DataStore(store_path(store, study.store)) as opened,
+        _opened(study, store) as (opened, writable),
         status("surface", hidden=json) as say,
     ):
         fitted = market_surfaces(
             opened, study.market, window_ms, lambda each: say(f"{each.asset} {_utc(each.ts_ms)}")
         )
         exchange = study.market.options.exchange
-        store_surfaces(opened, exchange, "chain" if window_ms is None else "trades", fitted)
+        if writable:
+            store_surfaces(opened, exchange, "chain" if window_ms is None else "trades", fitted)
     summary = summarise(fitted)
     if json:
         write_json(_record(fitted, summary))
     else:
         _show(fitted, summary)
+
+
+@contextmanager
+def _opened(study: RunConfig, given: Path | None) -> Iterator[tuple[DataStore, bool]]:
+    """Open where the market is, and tell whether slices may be stored there."""
+    from data_ingest.snapshot import open_store_or_snapshot
+    from data_ingest.store import DataStore
+    from experiments.market_data import market_path
+
+    path = market_path(study, given)
+    writable = path.is_file()
+    with DataStore(path) if writable else open_store_or_snapshot(path) as opened:
+        yield opened, writable
 
 
 def _utc(ts_ms: int) -> str:

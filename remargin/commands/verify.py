@@ -43,15 +43,18 @@ def verify(
     Findings are printed and stored, in place of those of the last verification; nothing is
     repaired. Ends with status 1 if one of them is an error: the store contradicts itself.
     """
+    from data_ingest.manifest import is_frozen
     from data_ingest.quality.verify import keep, markets_of
     from data_ingest.quality.verify import verify as look
+    from data_ingest.snapshot import open_store_or_snapshot
     from data_ingest.store import DataStore, StoreError
+    from experiments.market_data import market_path
     from experiments.workspace import store_path
 
     study = _study(config) if config else None
-    path = store_path(store, study.store if study else None)
+    path = market_path(study, store) if study else store_path(store)
     with (
-        DataStore(path, read_only=True) as opened,
+        open_store_or_snapshot(path) as opened,
         progress("verify", hidden=json) as advance,
     ):
         found = look(opened, markets_of(study.market) if study else None, advance)
@@ -62,7 +65,9 @@ def verify(
     kept = ""
     if config:
         kept = "not stored: these are the findings of one study, not of the store"
-    # A snapshot has no write bit; root could write to it nevertheless.
+    elif is_frozen(path):
+        kept = "not stored: a snapshot never changes"
+    # Root could write to it nevertheless.
     elif not path.stat().st_mode & 0o222:
         kept = "not stored: the store is read-only"
     else:

@@ -17,14 +17,16 @@ from data_ingest.build import build_tape
 from data_ingest.composite import asset_index
 from data_ingest.coverage import LedgerKey
 from data_ingest.index_report import index_reports
-from data_ingest.prices import candle_clock
+from data_ingest.mapping import ImportMapping
+from data_ingest.prices import as_of, candle_clock
 from data_ingest.pull import pull_market
+from data_ingest.recorded import import_recorded
 from data_ingest.schema import CANDLES
 from data_ingest.simulator import ExchangeSimulator, MarketParameters
 from data_ingest.spec import MarketSpec
 from data_ingest.store import DataStore
 from remargin.__main__ import main
-from tests.data_ingest.samples import BTC, HOUR_MS, START_MS, write
+from tests.data_ingest.samples import BTC, HOUR_MS, REPOSITORY, START_MS, real_data, write
 
 EXCHANGES = ("binanceusdm", "okx", "bybit")
 SOURCES = [{"exchange": name} for name in EXCHANGES]
@@ -228,8 +230,9 @@ def test_four_exchanges_pulled_together_agree_with_their_own_indices(
     assert [report["asset"] for report in reports] == ["BTC", "ETH"]
     for report in reports:
         assert report["by_count"] == {"4": 48}
-        (beside,) = [row for row in report["beside"] if row["exchange"] == "binanceusdm"]
-        assert beside["largest_bps"] < 100.0
+        # Deribit serves no index candles; its index comes with funding, which is not pulled here.
+        assert [row["exchange"] for row in report["beside"]] == list(EXCHANGES)
+        assert max(row["largest_bps"] for row in report["beside"]) < 100.0
     run(["data", "index", *words])
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 100
@@ -276,8 +279,42 @@ def test_a_pull_asks_each_source_once_and_leaves_imports_alone(tmp_path: Path) -
         DataStore(tmp_path / "market.duckdb") as opened,
     ):
         reports = pull_market(opened, spec, simulator.url)
-    pulled = [(r.exchange, r.market) for r in reports if r.feed == "trade_candles"]
-    assert sorted(pulled) == [("binanceusdm", BTC), ("okx", BTC)]
+    for feed in ("trade_candles", "index_candles"):
+        pulled = [(r.exchange, r.market) for r in reports if r.feed == feed]
+        assert sorted(pulled) == [("binanceusdm", BTC), ("okx", BTC)]
+
+
+def test_three_recorded_markets_agree_with_the_index_that_deribit_stamped_on_its_trades(
+    tmp_path: Path,
+) -> None:
+    folder = real_data()
+    mappings = ("binance-spot", "binance-perps-2019-2022", "ftx-presumed-btc-1m-2022-01",
+                "deribit-option-trades-2022")  # fmt: skip
+    sources = [
+        {"exchange": "binanceusdm"},
+        {"exchange": "binance", "symbol": "{asset}/USDT"},
+        {"exchange": "ftx_presumed", "symbol": "BTC/USD:USD"},
+    ]
+    spec = market(
+        start="2022-01-01", end="2022-01-02", index={"sources": sources, "max_deviation": "0.3%"}
+    )
+    with DataStore(tmp_path / "recorded.duckdb") as opened:
+        for name in mappings:
+            path = REPOSITORY / "configs" / "import" / f"{name}.yaml"
+            import_recorded(opened, ImportMapping.load(path), folder)
+        built = build(opened, spec)
+        stamped = opened.columns(
+            "SELECT ts_ms, index_price FROM option_trades WHERE native_id LIKE 'BTC-%' "
+            "ORDER BY ts_ms"
+        )
+    assert built.composite.used.tolist() == [3] * 24
+    ts = candle_clock(spec)
+    # A quiet day: few hours end within two minutes of an option trade, and its stamp.
+    deribit = as_of(stamped["ts_ms"], stamped["index_price"], ts, 2 * MINUTE_MS)
+    apart = 1e4 * np.abs(built.price / deribit - 1)
+    assert np.isfinite(apart).sum() == 9
+    assert np.nanmedian(apart) == pytest.approx(3.9, abs=0.05)
+    assert np.nanmax(apart) < 15.0
 
 
 def test_a_market_without_an_index_has_none_to_report(store: DataStore) -> None:

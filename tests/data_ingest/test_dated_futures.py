@@ -209,3 +209,14 @@ def test_deribit_lists_the_futures_that_have_expired(simulator: ExchangeSimulato
         )
     assert ("BTC-29MAR24", 10.0, DELIVERED) in rows
     assert len(rows) == 4
+
+
+def test_a_delisted_coin_of_hyperliquid_stays_among_the_instruments(
+    simulator: ExchangeSimulator,
+) -> None:
+    with DataStore(":memory:") as store:
+        client = ExchangeClient(client_of(simulator, "hyperliquid"), "simulator", True)
+        pull_instruments(store, client, ["BTC", "RNDR"])
+        rows = store.rows("SELECT native_id, symbol, kind FROM instruments ORDER BY 1")
+    assert rows == [("BTC", "BTC/USDC:USDC", "perp"), ("RNDR", "RNDR/USDC:USDC", "perp")]
+    assert not client.market("RNDR/USDC:USDC")["active"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backtest.errors import DataError
 from data_ingest.coverage import LedgerKey
@@ -89,6 +92,28 @@ def test_a_longer_recording_adds_only_what_the_shorter_one_lacked(
     write_file(tmp_path, [fill(2), fill(1), fill(), fill()], "longer.csv")
     (report,) = import_recorded(store, fill_mapping(path="longer.csv"), tmp_path)
     assert (report.rows_read, report.rows_added) == (4, 1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    minutes=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    cut=st.integers(0, 12),
+    seed=st.randoms(use_true_random=False),
+)
+def test_overlapping_recordings_in_any_order_store_each_fill_once(
+    minutes: list[int], cut: int, seed: Any
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, DataStore(Path(folder) / "m.duckdb") as opened:
+        early = sorted(minutes)[:cut] or minutes
+        # A cut among equal rows would count them once, as the documentation says.
+        early = [minute for minute in minutes if minute < max(early)] or minutes
+        for part in (early, minutes, early):
+            rows = [fill(minute) for minute in part]
+            seed.shuffle(rows)
+            write_file(Path(folder), rows)
+            import_recorded(opened, fill_mapping(), Path(folder))
+        stored = opened.rows("SELECT ts_ms FROM account_fills ORDER BY 1")
+    assert [ts - START_MS for (ts,) in stored] == sorted(minutes)
 
 
 def test_an_identifier_is_the_digest_that_the_documentation_states(

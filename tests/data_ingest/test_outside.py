@@ -209,7 +209,10 @@ def test_a_bad_row_of_a_signal_is_refused_with_its_number(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("a,2024-01-04,2024-01-01,Dencun,picnic,ETH", "row 1: kind is ''; it must be one of gov"),
+        (
+            "a,2024-01-04,2024-01-01,Dencun,picnic,ETH",
+            "row 1: kind is ''; it must be governance_vote",
+        ),
         ("a,,2024-01-01,Dencun,fork,ETH", "row 1: ts_ms is missing or not a time"),
         ("a,2024-01-04,,Dencun,fork,ETH", "row 1: known_ts_ms is missing or not a time"),
     ],

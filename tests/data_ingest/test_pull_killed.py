@@ -21,8 +21,8 @@ DAYS = 8
 KILLS = 10
 FAULTS = 30
 
-# Every kind that an answer can have wrong, and of pages what a check can see: a bar or payment
-# missing in the middle leaves a hole in the grid, a trade would not.
+# Every kind that an answer can have wrong: a bar or payment that is missing leaves a hole in the
+# grid, a trade does in its numbers, in the count of its page or between two pages.
 SCHEDULE = FaultSchedule(
     faults=(
         Fault(kind="429", first=5, every=37, retry_after_s=0),
@@ -38,6 +38,8 @@ SCHEDULE = FaultSchedule(
         Fault(kind="reversed_page", path="*last_trades*", first=2, every=4),
         Fault(kind="duplicated_rows", path="*last_trades*", first=3, every=4),
         Fault(kind="repeated_page", path="*last_trades*", first=4, every=4),
+        Fault(kind="missing_row", path="*last_trades*", first=1, every=8),
+        Fault(kind="other_end", path="*last_trades*", first=5, every=8),
     )
 )
 
@@ -109,7 +111,8 @@ def test_ten_kills_and_thirty_faults_leave_the_tables_of_a_clean_pull(tmp_path: 
             assert finished(process) == (0, "")
             break
         assert len(faulty.fired) >= FAULTS
-        assert {fault.kind for fault in faulty.fired} >= {"429", "html", "missing_rows"}
+        hit = {fault.kind for fault in faulty.fired}
+        assert hit >= {"429", "html", "missing_rows", "missing_row"}
     assert (kills, starts) == (KILLS, KILLS + 1)
     expected = contents(tmp_path / "clean.duckdb")
     assert len(expected["candles"]) == 3 * DAYS * 288

@@ -198,3 +198,18 @@ def test_a_jump_left_by_a_killed_pull_is_found_though_the_ledger_calls_all_compl
         report = download(store, fake_client(exchange), numbered, "BTC", WINDOW)
         assert (report.rows_added, report.shortfalls) == (1, ())
         assert store.missing(KEY, WINDOW) == []
+
+
+def test_a_window_that_lacks_all_trades_of_an_instrument_is_a_jump_between_its_neighbours() -> None:
+    history = [(WINDOW[0] + 10 * at, f"{at}") for at in range(30)]
+    exchange = FakeExchange(history, Paging.FORWARD, OLDEST, 7, says_more=True)
+    exchange.lost = exchange.gone = frozenset({"12", "15"})
+    feed = fake_feed(exchange, 7, grid=False, numbered=True)
+    middle = (history[11][0], history[17][0])
+    first, last = (WINDOW[0], middle[0]), (middle[1], WINDOW[1])
+    with DataStore(":memory:") as store:
+        for window in (first, last):
+            assert download(store, fake_client(exchange), feed, "BTC", window).shortfalls == ()
+        report = download(store, fake_client(exchange), feed, "BTC", middle)
+        assert [one.reason for one in report.shortfalls] == ["not trusted"]
+        assert store.missing(KEY, middle) == [middle]

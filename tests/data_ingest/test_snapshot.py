@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_ingest import contents as contents_module
@@ -21,7 +21,8 @@ from data_ingest import store as store_module
 from data_ingest.contents import Contents, read_contents
 from data_ingest.coverage import LedgerKey
 from data_ingest.manifest import MANIFEST, SnapshotError, read_manifest
-from data_ingest.schema import CANDLES, FUNDING, INSTRUMENTS
+from data_ingest.parquet import export_parquet, import_parquet
+from data_ingest.schema import CANDLES, FEED_TABLES, FUNDING, INSTRUMENTS, FeedTable
 from data_ingest.snapshot import freeze, open_snapshot, open_store_or_snapshot, verify_snapshot
 from data_ingest.store import DataStore, StoreError
 from tests.data_ingest.samples import BTC, HOUR_MS, REPOSITORY, START_MS, write
@@ -158,6 +159,8 @@ held_rows = st.lists(
 
 
 @given(rows=held_rows, other=held_rows)
+@example(rows=[("ab", None, None), ("", None, None)], other=[("a", None, None), ("b", None, None)])
+@example(rows=[("", True, 0.0)], other=[(None, None, None)])
 @settings(max_examples=60, deadline=None)
 def test_two_tables_share_a_digest_if_and_only_if_they_hold_the_same(
     rows: list[tuple[str | None, bool | None, float | None]],
@@ -315,6 +318,27 @@ def test_a_migrated_store_has_the_digest_of_one_made_new(tmp_path: Path) -> None
         old.execute("ALTER TABLE rebuilt RENAME TO instruments")
     new, old_one = (freeze(tmp_path / f"{n}.duckdb", tmp_path / n) for n in ("new", "old"))
     assert new.digest == old_one.digest
+
+
+def made_up(table: FeedTable, number: int) -> tuple[object, ...]:
+    value = {"BIGINT": number, "DOUBLE": number / 7, "BOOLEAN": number > 1}
+    return tuple(value.get(kind, f"{name}-{number}") for name, kind in table.columns.items())
+
+
+def test_every_feed_is_frozen_exported_and_digested(tmp_path: Path) -> None:
+    """Also one whose key names no exchange, or whose rows have no instant."""
+    with DataStore(tmp_path / "market.duckdb") as store:
+        for table in FEED_TABLES:
+            write(store, table, [made_up(table, 1), made_up(table, 2)], FUNDING_KEY)  # type: ignore[list-item]
+        export_parquet(store, tmp_path / "export")
+    manifest = freeze(tmp_path / "market.duckdb", tmp_path / "frozen")
+    assert verify_snapshot(tmp_path / "frozen") == manifest
+    rows = {table.name: 0 for table in FEED_TABLES}
+    for group in manifest.contents.observations:
+        rows[group.table] += group.rows
+    assert set(rows.values()) == {2}
+    with DataStore(tmp_path / "again.duckdb") as again:
+        assert import_parquet(again, tmp_path / "export").contents == manifest.contents
 
 
 def test_a_store_and_a_snapshot_are_opened_alike(snapshot: Path, tmp_path: Path) -> None:

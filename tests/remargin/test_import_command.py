@@ -77,6 +77,13 @@ def test_a_config_and_a_format_exclude_each_other(desk: Desk) -> None:
     )
 
 
+def test_a_folder_that_is_no_export_is_told_how_recorded_files_are_imported(desk: Desk) -> None:
+    code, _, err = desk.run("data", "import", desk.folder)
+    assert code == 2
+    assert "is a folder without manifest.json" in err
+    assert f"--data {desk.folder}" in err
+
+
 def test_formats_lists_each_layout_with_its_feeds(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["format"]: row for row in json.loads(listed(capsys, "--json"))}
     assert {"binance-vision", "tardis", "ohlcv"} <= set(rows)

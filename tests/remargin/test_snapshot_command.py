@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from remargin.__main__ import main
+from tests.data_ingest.test_svi_surfaces import MARKET as CHAIN_MARKET
+from tests.data_ingest.test_svi_surfaces import chain_rows, chain_store
 from tests.remargin.desk import Desk, bars
 
 NAME = "2023-q4"
@@ -157,3 +159,22 @@ def test_a_snapshot_is_exported_like_a_store(desk: Desk, frozen: Path) -> None:
         json.loads((desk.folder / name / "manifest.json").read_text()) for name in ("one", "two")
     )
     assert one["files"] == two["files"]
+
+
+def test_surfaces_of_a_snapshot_are_fitted_and_not_stored(desk: Desk) -> None:
+    chain_store(desk.folder, chain_rows()).close()
+    (desk.folder / "market.duckdb").rename(desk.store)
+    desk.write_config({"market": CHAIN_MARKET})
+    assert desk.run("data", "snapshot", NAME)[0] == 0
+    folder = desk.folder / "out" / "snapshots" / NAME
+    from_store = json.loads(desk.run("data", "surface", desk.config, "--json")[1])
+    desk.store.unlink()
+    name_snapshot(desk)
+    before = (folder / "store.duckdb").read_bytes()
+    code, out, err = run(desk, "data", "surface", desk.config, "--json")
+    assert code == 0, err
+    assert json.loads(out) == from_store
+    code, out, err = run(desk, "data", "verify", "--store", folder)
+    assert "not stored: a snapshot never changes" in out + err
+    assert code == 0, err
+    assert (folder / "store.duckdb").read_bytes() == before
