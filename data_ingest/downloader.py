@@ -350,6 +350,8 @@ class _Pull:
         found = self._shortfalls(given_up)
         now_ms = time.time_ns() // 1_000_000
         with self.store.transaction() as cursor:
+            for one in self.unnumbered:  # it may reach back into what an earlier pull asked for
+                write_shortfalls(cursor, self.key, one.window, [one], now_ms)
             write_shortfalls(cursor, self.key, self.window, found, now_ms)
         stored = self._stored()
         return PullReport(

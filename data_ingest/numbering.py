@@ -59,9 +59,9 @@ class Jump:
 
 
 def find_jumps(
-    store: DataStore, feed: Feed, target: str, window: Window, covered: Sequence[Window]
+    store: DataStore, feed: Feed, target: str, window: Window, asked: Sequence[Window]
 ) -> list[Jump]:
-    """Find numbers that were passed over between two events of a window that is complete.
+    """Find numbers that were passed over between two events of a window that was asked for.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def find_jumps(
         The asset, or the market, that the feed is asked for by.
     window : (int, int)
         Half-open; a jump is found if it touches it, so the seam to what is older is seen too.
-    covered : sequence of (int, int)
-        Complete windows, merged; before and between them nothing is known.
+    asked : sequence of (int, int)
+        Windows, merged, before and between which nothing is known.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def find_jumps(
     )
     return [
         Jump(*row) for row in rows
-        if any(start <= row[3] and row[4] <= end for start, end in covered)
+        if any(start <= row[3] and row[4] <= end for start, end in asked)
     ]  # fmt: skip
 
 
@@ -130,7 +130,9 @@ def mend_jumps(
     """
     window = ask.start_ms, ask.end_ms
     covered = store.covered(key)
-    jumps = find_jumps(store, feed, ask.target, window, covered)
+    # A jump may span what an earlier one took out of the ledger; there, too, was asked.
+    asked = merge([*covered, *_not_trusted(store, key)])
+    jumps = find_jumps(store, feed, ask.target, window, asked)
     if not jumps:
         return [], []
     doubted = merge(jump.window for jump in jumps)
@@ -148,13 +150,21 @@ def mend_jumps(
                 written += _ask_by_number(store, client, feed, ask, key, jump)
         except FeedError as error:
             failure = f" ({error})"
-    left = find_jumps(store, feed, ask.target, window, covered)
+    left = find_jumps(store, feed, ask.target, window, asked)
     missing = merge(jump.window for jump in left)
     with store.transaction() as cursor:
-        mark_complete(
-            cursor, key, [part for hole in doubted for part in subtract(hole, missing)]
-        )  # fmt: skip
+        # Only what was complete before can be so again.
+        were = [part for hole in doubted for part in subtract(hole, subtract(hole, covered))]
+        mark_complete(cursor, key, [part for whole in were for part in subtract(whole, missing)])
     return written, [_shortfall(feed, part, left, failure) for part in missing]
+
+
+def _not_trusted(store: DataStore, key: LedgerKey) -> list[Window]:
+    return store.rows(
+        "SELECT start_ms, end_ms FROM shortfalls WHERE exchange = ? AND market = ? AND feed = ? "
+        "AND timeframe_ms = ? AND reason = 'not trusted'",
+        key.values,
+    )
 
 
 def _ask_by_number(

@@ -13,4 +13,6 @@ def desk(
 ) -> Desk:
     monkeypatch.setenv("REMARGIN_HOME", str(tmp_path / "out"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # Where tests run side by side, the screen may be narrower than where they run alone.
+    monkeypatch.setenv("COLUMNS", "120")
     return Desk(tmp_path, capsys)
