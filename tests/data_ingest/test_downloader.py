@@ -101,13 +101,16 @@ def test_whatever_the_pages_bars_stored_are_bars_served_and_the_rest_is_said_to_
         # Nothing is lost in silence: a bar of the window is stored or said to be missing.
         assert set(stored) | lacking == window
         assert set(stored).isdisjoint(lacking)
-        if not report.failure:
-            assert stored == [
-                m * MINUTE_MS for m in there if WINDOW[0] <= m * MINUTE_MS < WINDOW[1]
-            ]
         assert (report.expected, report.stored) == (BARS, len(stored))
         noted = store.rows("SELECT start_ms, end_ms, reason FROM shortfalls ORDER BY 1")
         assert noted == [(*one.window, one.reason) for one in report.shortfalls]
+        served = [m * MINUTE_MS for m in there if WINDOW[0] <= m * MINUTE_MS < WINDOW[1]]
+        if len(faults) <= 2 and not report.failure:
+            assert stored == served
+        # Faults enough can hide a bar from every question of one pull; the next one brings it.
+        exchange.faults = {}
+        if not pull(store, exchange, feed).failure:
+            assert stored_bars(store) == served
 
 
 trades = st.lists(st.integers(WINDOW[0] - 20, WINDOW[0] + 400), min_size=10, max_size=40).map(
