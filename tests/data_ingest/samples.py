@@ -12,7 +12,9 @@ import pytest
 from data_ingest.coverage import LedgerKey, Window
 from data_ingest.feed import Row
 from data_ingest.mapping import ImportMapping
+from data_ingest.recorded import import_recorded
 from data_ingest.schema import FeedTable
+from data_ingest.spec import MarketSpec
 from data_ingest.store import Batch, Conflict, DataStore, WriteResult
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -147,3 +149,56 @@ def write(
             cursor.execute(f"INSERT INTO sample VALUES ({marks})", list(row))
         batch = Batch(key, "sample.parquet", is_synthetic=synthetic)
         return store.upsert(cursor, table, "sample", batch, {key: complete or []}, on_conflict)
+
+
+def market(hours: int = 48, **changes: Any) -> MarketSpec:
+    return MarketSpec.model_validate(
+        {
+            "exchange": "binanceusdm",
+            "assets": ["BTC"],
+            "start": START_MS,
+            "end": START_MS + hours * HOUR_MS,
+            "depth": {"usd": {"BTC": "5M"}},
+        }
+        | changes
+    )
+
+
+def recorded_store(
+    folder: Path,
+    candles: pd.DataFrame | None = None,
+    funding: dict[int, float] | None = None,
+    chain: list[dict[str, Any]] | None = None,
+    timeframe: str = "1h",
+) -> DataStore:
+    """A store filled by the real import, as a user's is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = DataStore(folder / "market.duckdb")
+    frame = candle_frame() if candles is None else candles
+    frame.to_parquet(folder / "candles.parquet")
+    import_recorded(store, candle_mapping(timeframe=timeframe), folder)
+    if funding:
+        pd.DataFrame(
+            {"ts_utc_ms": list(funding), "funding_rate": list(funding.values())}
+        ).to_parquet(folder / "funding.parquet")
+        import_recorded(store, funding_mapping(), folder)
+    if chain:
+        pd.DataFrame(chain).to_parquet(folder / "chain.parquet")
+        import_recorded(store, chain_mapping(), folder)
+    return store
+
+
+def option_market(hours: int = 48, **changes: Any) -> MarketSpec:
+    return market(hours, options={"max_snapshot_gap": "14h"} | changes)
+
+
+def sample_chain() -> list[dict[str, Any]]:
+    rows = []
+    for step in range(5):
+        at = START_MS + step * 12 * HOUR_MS
+        rows.append(chain_row(at, mark_iv=0.5 + step / 100))
+        if step >= 2:
+            rows.append(chain_row(at, strike=35_000.0, mark_iv=0.7 + step / 100))
+        if step != 3:
+            rows.append(chain_row(at, strike=25_000.0, kind="put", mark_iv=0.8 + step / 100))
+    return rows
