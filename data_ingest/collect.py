@@ -88,6 +88,8 @@ class Schedule:
 
     Parameters
     ----------
+    client : ExchangeClient
+        Whom.
     keys : tuple of LedgerKey
         What one answer is about.
     every_ms : int
@@ -98,6 +100,7 @@ class Schedule:
         The exchange can still be asked for a slot that was missed.
     """
 
+    client: ExchangeClient
     keys: tuple[LedgerKey, ...]
     every_ms: int
     take: Callable[[DataStore, int], PullReport]
@@ -168,6 +171,8 @@ def collect(
                     continue
                 if not schedule.remembered:
                     _note_missed_slots(store, schedule, now_ms)
+                # An exchange that makes us wait keeps no reader out.
+                schedule.client.sleep = store.rest
                 report = take_or_note(store, schedule.keys, partial(schedule.take, store), now_ms)
             if progress:
                 progress(now_ms, report)
@@ -197,6 +202,7 @@ def plan(market: MarketSpec, base_url: str | None = None) -> list[Schedule]:
     if options:
         schedules.append(
             Schedule(
+                chain,
                 tuple(LedgerKey(chain.exchange_id, asset, "chain") for asset in market.assets),
                 options.poll,
                 lambda store, at_ms: poll_chain(store, chain, market.assets, at_ms),
@@ -205,6 +211,7 @@ def plan(market: MarketSpec, base_url: str | None = None) -> list[Schedule]:
     if market.depth.recorded:
         schedules += [
             Schedule(
+                perpetuals,
                 (LedgerKey(perpetuals.exchange_id, symbol, "depth"),),
                 market.depth.poll,
                 partial(_book, client=perpetuals, symbol=symbol),
@@ -229,6 +236,7 @@ def _daily(market: MarketSpec, client: ExchangeClient, name: str) -> list[Schedu
         keys = tuple(LedgerKey(client.exchange_id, target, name) for target in targets)
         return [
             Schedule(
+                client,
                 keys,
                 MS_PER_DAY,
                 lambda store, at_ms: poll_brackets(store, client, targets, at_ms),
@@ -248,6 +256,7 @@ def _daily(market: MarketSpec, client: ExchangeClient, name: str) -> list[Schedu
 
     return [
         Schedule(
+            client,
             (LedgerKey(client.exchange_id, target, name, period_ms),),
             MS_PER_DAY,
             partial(all_kept, target=target),
@@ -258,13 +267,20 @@ def _daily(market: MarketSpec, client: ExchangeClient, name: str) -> list[Schedu
 
 
 def _note_missed_slots(store: DataStore, schedule: Schedule, now_ms: int) -> None:
-    """Write down since when nobody has asked, if slots went by since the last answer."""
+    """Write down since when nobody has asked, if slots went by since the last question."""
     slot_ms = schedule.slot(now_ms)
     for key in schedule.keys:
-        before = [end for _, end in store.covered(key) if end <= slot_ms]
+        # A question that was refused, or not answered, was asked too, and is noted as that.
+        noted = store.rows(
+            "SELECT end_ms FROM shortfalls WHERE exchange = ? AND market = ? AND feed = ? "
+            "AND timeframe_ms = ?",
+            key.values,
+        )
+        ends = [*(end for _, end in store.covered(key)), *(end for (end,) in noted)]
+        before = [end for end in ends if end <= slot_ms]
         if not before:
             continue
-        first_ms = schedule.slot(before[-1] - 1) + schedule.every_ms
+        first_ms = schedule.slot(max(before) - 1) + schedule.every_ms
         if first_ms >= slot_ms:
             continue
         said = "nobody asked while the exchange could have answered"

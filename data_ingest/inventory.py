@@ -11,24 +11,13 @@ from backtest.tape import array_digest
 from backtest.units import duration_text
 from data_ingest.coverage import LedgerKey
 from data_ingest.schema import (
-    ACCOUNT_FILLS,
-    ACCOUNT_FLOWS,
-    BRACKETS,
     CANDLES,
-    CHAIN,
-    DELIVERY_PRICES,
     DEPTH,
     EVENTS,
+    FEED_TABLES,
     FUNDING,
     INSTRUMENTS,
-    LIQUIDATIONS,
-    LONG_SHORT_RATIO,
-    OPEN_INTEREST,
-    OPTION_TRADES,
-    SETTLEMENTS,
     SIGNALS,
-    TRADES,
-    VOLATILITY_INDEX,
 )
 
 if TYPE_CHECKING:
@@ -36,21 +25,9 @@ if TYPE_CHECKING:
     from data_ingest.store import DataStore
 
 
-_WHOLE = (
-    CHAIN,
-    OPTION_TRADES,
-    INSTRUMENTS,
-    OPEN_INTEREST,
-    LONG_SHORT_RATIO,
-    VOLATILITY_INDEX,
-    DELIVERY_PRICES,
-    SETTLEMENTS,
-    BRACKETS,
-    TRADES,
-    ACCOUNT_FILLS,
-    LIQUIDATIONS,
-    ACCOUNT_FLOWS,
-)
+_MARKET_BY_MARKET = (CANDLES, FUNDING, DEPTH)
+_OUTSIDE = (SIGNALS, EVENTS)
+_WHOLE = tuple(table for table in FEED_TABLES if table not in (*_MARKET_BY_MARKET, *_OUTSIDE))
 """Tables that are listed whole, by exchange, not market by market."""
 
 

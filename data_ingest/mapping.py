@@ -131,7 +131,7 @@ class KnownAt(_Frozen):
     """The column that says when a row could be known: published, announced or received."""
 
     column: str
-    unit: Literal["ms", "s", "us", "iso", "epoch"] = "ms"
+    unit: Literal["ms", "s", "us", "iso"] = "ms"
 
 
 def _as_column(value: Any) -> Any:

@@ -152,10 +152,8 @@ def _times(group: FileGroup, market: Market, unit: str) -> dict[str, str]:
     if "timeframe_ms" in table.key:
         times["timeframe_ms"] = f"{market.timeframe_ms}::BIGINT"
     if "known_ts_ms" in table.columns:
-        times["known_ts_ms"] = f"{time_ms} + {group.known_delay}"
-        if group.known:
-            clock = unit if group.known.unit == "epoch" else group.known.unit
-            times["known_ts_ms"] = time_sql(group.known.column, clock)
+        known = time_sql(group.known.column, group.known.unit) if group.known else time_ms
+        times["known_ts_ms"] = f"{known} + {group.known_delay}"
     if "interval_ms" in table.columns:
         own = group.columns.get("interval")
         times["interval_ms"] = f"({_number(own) if own else group.interval})::BIGINT"

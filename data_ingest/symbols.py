@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from backtest.units import MS_PER_HOUR
 
 FUTURES_EXPIRE_MS = 8 * MS_PER_HOUR
-"""Time of day at which both exchanges settle their dated futures."""
+"""Time of day, UTC, at which the exchanges settle their dated futures and options."""
 
 
 @dataclass(frozen=True)

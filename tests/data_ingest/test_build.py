@@ -274,8 +274,8 @@ def test_the_inventory_names_feed_span_rows_holes_and_digest(tmp_path: Path) -> 
     assert [(row.feed, row.rows, row.gaps) for row in rows] == [
         ("trade candles 1h", 47, 1),
         ("funding", 2, 0),
-        ("chain", len(sample_chain()), 0),
         ("instruments", 3, 0),
+        ("chain", len(sample_chain()), 0),
     ]
     assert rows[0].origins == ("candles.parquet",)
     assert (rows[0].start_ms, rows[0].end_ms) == (START_MS, START_MS + 47 * HOUR_MS)

@@ -117,6 +117,33 @@ def test_an_answer_that_cannot_be_had_is_noted_and_the_next_slot_is_asked_for(
         ]
 
 
+def test_a_slot_that_was_refused_stays_noted_as_refused(
+    simulator: ExchangeSimulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "market.duckdb"
+    alone: dict[str, Any] = {"feeds": [], "depth": {"share_of_volume": 0.01}}
+    run(simulator, path, START, hours=1, **alone)
+    refusal = Fault(kind="451", path="*get_book_summary_by_currency", times=1)
+    simulator.faults = FaultSchedule(faults=(refusal,))
+    run(simulator, path, START + 8 * MS_PER_HOUR, hours=10, **alone)
+    assert instants(path, "chain") == [START, START + 16 * MS_PER_HOUR]
+    with DataStore(path, read_only=True) as store:
+        assert store.rows("SELECT start_ms, reason FROM shortfalls WHERE feed = 'chain'") == [
+            (START + 8 * MS_PER_HOUR, "refused")
+        ]
+
+
+def test_readers_get_in_while_an_exchange_makes_the_collector_wait(
+    simulator: ExchangeSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested: list[float] = []
+    monkeypatch.setattr(DataStore, "rest", lambda _, seconds: rested.append(seconds))
+    busy = Fault(kind="502", path="*get_book_summary_by_currency", times=2)
+    simulator.faults = FaultSchedule(faults=(busy,))
+    run(simulator, tmp_path / "market.duckdb", START, hours=1, feeds=[])
+    assert len(rested) == 2
+
+
 def test_a_market_of_which_nothing_is_lost_needs_no_collector(
     simulator: ExchangeSimulator, tmp_path: Path
 ) -> None:
