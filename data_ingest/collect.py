@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from data_ingest.pull_report import PullReport
     from data_ingest.spec import MarketSpec
 
+RETRY_MS = 15 * 60_000
+"""When what an exchange did not answer is asked for again, if its slot is not over by then."""
+
 SLICE_S = 1.0
 """A wait is slept in slices, so that a laptop that slept through a slot notices when it wakes."""
 
@@ -164,6 +167,7 @@ def collect(
             "depth: {recorded: true}, nor feeds that an exchange forgets; pull it instead."
         )
     while True:
+        unanswered = False
         for schedule in schedules:
             now_ms = clock.now_ms()
             with _when_free(path) as store:
@@ -174,10 +178,13 @@ def collect(
                 # An exchange that makes us wait keeps no reader out.
                 schedule.client.sleep = store.rest
                 report = take_or_note(store, schedule.keys, partial(schedule.take, store), now_ms)
+            unanswered |= any(one.reason == "unanswered" for one in report.shortfalls)
             if progress:
                 progress(now_ms, report)
         now_ms = clock.now_ms()
         due_ms = min(each.slot(now_ms) + each.every_ms for each in schedules)
+        if unanswered:
+            due_ms = min(due_ms, now_ms + RETRY_MS)
         if until_ms is not None and due_ms >= until_ms:
             return
         clock.wait_until(due_ms)

@@ -144,6 +144,19 @@ def test_readers_get_in_while_an_exchange_makes_the_collector_wait(
     assert len(rested) == 2
 
 
+def test_what_was_not_answered_is_asked_for_again_within_its_slot(
+    simulator: ExchangeSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataStore, "rest", lambda _, seconds: None)
+    path = tmp_path / "market.duckdb"
+    down = Fault(kind="502", path="*get_book_summary_by_currency", times=8)
+    simulator.faults = FaultSchedule(faults=(down,))
+    run(simulator, path, START, hours=7, feeds=[], depth={"share_of_volume": 0.01})
+    assert instants(path, "chain") == [START + 15 * 60_000]
+    with DataStore(path, read_only=True) as store:
+        assert store.rows("SELECT start_ms, reason FROM shortfalls") == [(START, "unanswered")]
+
+
 def test_a_market_of_which_nothing_is_lost_needs_no_collector(
     simulator: ExchangeSimulator, tmp_path: Path
 ) -> None:
